@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A regular file's data at an epoch, stretch by stretch: preserved clusters and holes from the store, all else from the
+ * live file - believed only if, after it was read, there still is no record for it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cow/base/cleanup.h"
+#include "cow/file.h"
+#include "cow/hash.h"
+#include "cow/view_private.h"
+
+#define RUN_MAX 64u /* clusters read at once */
+#define TRIES 64    /* times that a stretch may change its place in the store while it is read */
+
+struct cow_vfile {
+	struct cow_vnode *vn; /* counted */
+	uint64_t size;	      /* at the epoch */
+	atomic_int live_fd;   /* the inode below, for reading; -1 until needed */
+};
+
+/* What [c, until) is, all in one way. */
+struct stretch {
+	enum { LIVE, HOLE, STORED } kind;
+	uint64_t until;
+	uint64_t label;	      /* of the record */
+	struct cow_data data; /* STORED: one cluster */
+	uint64_t
+		clear; /* no record of a large hole that counts for this epoch begins before: mapped for reading */
+};
+
+int cow_vfile_open(struct cow_vnode *vn, struct cow_vfile **ret)
+{
+	struct cow_vfile *f;
+	struct statx sx;
+	int r;
+
+	if (vn->type != DT_REG)
+		return -EINVAL;
+	r = cow_vnode_stat(vn, &sx);
+	if (r < 0)
+		return r;
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	f->size = sx.stx_size;
+	atomic_init(&f->live_fd, -1);
+	f->vn = cow_vnode_ref(vn);
+	cow_view_use(vn->view);
+	*ret = f;
+	return 0;
+}
+
+void cow_vfile_close(struct cow_vfile *f)
+{
+	int fd;
+
+	if (!f)
+		return;
+	fd = atomic_load(&f->live_fd);
+	close_p(&fd);
+	cow_view_unuse(f->vn->view);
+	cow_vnode_put(f->vn);
+	free(f);
+}
+
+static int open_live(struct cow_vfile *f)
+{
+	CLEANUP(close_p) int path_fd = vnode_fd(f->vn);
+	struct statx sx;
+	int fd, r;
+
+	if (path_fd < 0)
+		return path_fd;
+	r = cow_file_statx(path_fd, "", &sx);
+	if (r == 0)
+		r = vnode_check_foreign(f->vn, &sx);
+	if (r < 0)
+		return r;
+	fd = cow_file_reopen(path_fd, O_RDONLY | O_NOATIME);
+	return fd == -EPERM ? cow_file_reopen(path_fd, O_RDONLY) : fd;
+}
+
+static int live_fd(struct cow_vfile *f)
+{
+	int fd = atomic_load(&f->live_fd), none = -1;
+
+	if (fd >= 0)
+		return fd;
+	fd = open_live(f);
+	if (fd >= 0 && !atomic_compare_exchange_strong(&f->live_fd, &none, fd)) {
+		close(fd);
+		fd = none; /* another thread was first */
+	}
+	return fd;
+}
+
+/* ---- where a stretch is ---- */
+
+/* @clear_limit  look for large holes up to there, though the stretch may end earlier; 0: not beyond it */
+static int map_stretch(struct cow_vfile *f, uint64_t c, uint64_t limit, uint64_t clear_limit,
+		       struct stretch *ret)
+{
+	CLEANUP(cow_buf_done) struct cow_buf val = { 0 };
+	struct stretch s = {
+		.kind = LIVE, .until = limit, .label = UINT64_MAX, .clear = clear_limit
+	};
+	uint64_t block, label;
+	int r;
+
+	for (unsigned i = 0; i < HOLE_LEVELS; i++) {
+		unsigned level = hole_levels[i];
+		uint64_t to = i > 0 && clear_limit > s.until ? clear_limit : s.until;
+
+		r = preserve_next_block(f->vn->view->st, f->vn->ino, f->vn->view->e->id, level, c,
+					to, &block, &label, &val);
+		if (r == -ENOENT)
+			continue;
+		if (r < 0)
+			return r;
+		if (i > 0 && block << level < s.clear)
+			s.clear = block << level;
+		if (block << level > c) {
+			if (block << level < s.until)
+				s.until = block << level;
+			continue;
+		}
+		if ((block + 1) << level < s.until)
+			s.until = (block + 1) << level;
+		if (label >= s.label)
+			continue;
+		s.label = label;
+		r = cow_format_get_data(val.data, val.len, &s.data);
+		if (r < 0)
+			return r;
+		s.kind = s.data.dat ? STORED : HOLE;
+	}
+	*ret = s;
+	return 0;
+}
+
+/* ---- reading ---- */
+
+/* The epoch of a label, also one that is dropped but still settled. Counted. */
+static struct epoch *find_label(struct cow_store *st, uint64_t label)
+{
+	struct epoch *e, *found = NULL;
+
+	ulock_lock(&st->epochs_lock);
+	for (e = st->last; e && !found; e = e->older)
+		if (e->id == label)
+			found = epoch_ref(e);
+	for (e = st->doomed; e && !found; e = e->newer)
+		if (e->id == label)
+			found = epoch_ref(e);
+	ulock_unlock(&st->epochs_lock);
+	return found;
+}
+
+/* Bytes of the store from where s has its cluster on. -ENOENT: it was just given another label; map again. */
+static int read_stored(struct cow_vfile *f, const struct stretch *s, uint8_t *buf, size_t len)
+{
+	struct cow_store *st = f->vn->view->st;
+	struct epoch *e = find_label(st, s->label);
+	ssize_t n = -ENOENT;
+	int fd;
+
+	if (!e)
+		return -ENOENT;
+	fd = epochfile_dat_fd(st, e, s->data.dat);
+	if (fd >= 0)
+		n = cow_file_pread(fd, buf, len, (off_t)s->data.off);
+	epoch_unref(e);
+	if (n < 0)
+		return (int)n;
+	return (size_t)n == len ? 0 : -EIO;
+}
+
+static bool is_sound(const struct cow_vfile *f, const uint8_t *cluster, size_t len, uint64_t hash)
+{
+	return cow_hash(cluster, len, f->vn->view->st->seed) == hash;
+}
+
+static int read_cluster(struct cow_vfile *f, const struct stretch *s, uint8_t *cluster)
+{
+	int r;
+
+	if (s->data.len > COW_CLUSTER_SIZE)
+		return -ENOENT;
+	r = read_stored(f, s, cluster, s->data.len);
+	if (r < 0)
+		return r;
+	if (!is_sound(f, cluster, s->data.len, s->data.hash))
+		return -EIO; /* I-4 */
+	memset(cluster + s->data.len, 0, COW_CLUSTER_SIZE - s->data.len);
+	return 0;
+}
+
+/* ---- whole clusters side by side in the store, as a file that was overwritten in order has them ----
+ *
+ * They are looked up one after another, and changes may come in between; yet what is found is what one look at all of
+ * them would have found. For this epoch the record with the smallest label from its own on counts, and of a record that
+ * exists nothing changes but the label, when one is dropped, to that of the next older epoch: the order among those
+ * that count stays. What is new has the newest label, and is made only where none of that label is. So a large hole that
+ * would count instead of what we find was there when `clear` was looked up. And a label that has changed is noticed
+ * when the bytes are read (-ENOENT). */
+
+/* How many clusters from c on, at most `max`, follow each other like that; s is the first. Their checksums, too. */
+static unsigned map_run(struct cow_vfile *f, const struct stretch *s, uint64_t c, unsigned max,
+			uint64_t hashes[RUN_MAX])
+{
+	CLEANUP(cow_buf_done) struct cow_buf val = { 0 };
+	struct cow_view *v = f->vn->view;
+	uint64_t block, label;
+	struct cow_data d;
+	unsigned n = 1;
+
+	hashes[0] = s->data.hash;
+	for (; n < max; n++) {
+		if (preserve_next_block(v->st, f->vn->ino, v->e->id, 0, c + n, c + n + 1, &block,
+					&label, &val) < 0 ||
+		    label != s->label || cow_format_get_data(val.data, val.len, &d) < 0 ||
+		    d.dat != s->data.dat || d.len != COW_CLUSTER_SIZE ||
+		    d.off != s->data.off + (uint64_t)n * COW_CLUSTER_SIZE)
+			break; /* whatever it is, it is mapped by itself */
+		hashes[n] = d.hash;
+	}
+	return n;
+}
+
+/* Bytes read of [off, off+len), 0: no run begins here; or -ENOENT as above. */
+static ssize_t read_run(struct cow_vfile *f, const struct stretch *s, uint8_t *buf, size_t len,
+			uint64_t off)
+{
+	uint64_t c = off / COW_CLUSTER_SIZE, max = len / COW_CLUSTER_SIZE, hashes[RUN_MAX];
+	unsigned n;
+	int r;
+
+	if (off % COW_CLUSTER_SIZE || s->data.len != COW_CLUSTER_SIZE)
+		return 0;
+	if (s->clear < c + max)
+		max = s->clear > c ? s->clear - c : 0;
+	if (max < 2)
+		return 0;
+	n = map_run(f, s, c, max < RUN_MAX ? (unsigned)max : RUN_MAX, hashes);
+	r = read_stored(f, s, buf, (size_t)n * COW_CLUSTER_SIZE);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < n; i++)
+		if (!is_sound(f, buf + (size_t)i * COW_CLUSTER_SIZE, COW_CLUSTER_SIZE, hashes[i]))
+			return -EIO; /* I-4 */
+	return (ssize_t)n * COW_CLUSTER_SIZE;
+}
+
+/* Bytes believed of [off, off+len), which is all LIVE by the map; 0: map again. */
+static ssize_t read_live(struct cow_vfile *f, void *buf, size_t len, uint64_t off)
+{
+	struct stretch again;
+	uint64_t c = off / COW_CLUSTER_SIZE,
+		 end = (off + len + COW_CLUSTER_SIZE - 1) / COW_CLUSTER_SIZE;
+	ssize_t n;
+	int fd = live_fd(f), r;
+
+	n = fd < 0 ? fd : cow_file_pread(fd, buf, len, (off_t)off);
+	r = map_stretch(f, c, end, 0, &again);
+	if (r < 0)
+		return r;
+	if (again.kind != LIVE)
+		return 0;
+	if (n < 0)
+		return n;
+	if (again.until * COW_CLUSTER_SIZE < off + len)
+		len = again.until * COW_CLUSTER_SIZE - off;
+	/* The live file is shorter and nothing was saved: changed behind our back. */
+	return (size_t)n < len ? -ESTALE : (ssize_t)len;
+}
+
+static ssize_t read_stretch(struct cow_vfile *f, const struct stretch *s, uint8_t *buf, size_t len,
+			    uint64_t off)
+{
+	uint8_t cluster[COW_CLUSTER_SIZE];
+	uint64_t left = s->until * COW_CLUSTER_SIZE - off;
+	size_t wanted = len;
+	ssize_t n;
+	int r;
+
+	if (len > left)
+		len = left;
+	switch (s->kind) {
+	case LIVE:
+		return read_live(f, buf, len, off);
+	case HOLE:
+		r = vnode_check_label(f->vn, s->label);
+		if (r < 0)
+			return r;
+		memset(buf, 0, len);
+		return (ssize_t)len;
+	default:
+		r = vnode_check_label(f->vn, s->label);
+		if (r < 0)
+			return r;
+		n = read_run(f, s, buf, wanted, off);
+		if (n != 0)
+			return n == -ENOENT ? 0 : n;
+		r = read_cluster(f, s, cluster);
+		if (r < 0)
+			return r == -ENOENT ? 0 : r;
+		memcpy(buf, cluster + off % COW_CLUSTER_SIZE, len);
+		return (ssize_t)len;
+	}
+}
+
+ssize_t cow_vfile_read(struct cow_vfile *f, void *buf, size_t len_bytes, off_t off)
+{
+	uint64_t at = (uint64_t)off, end, limit;
+	struct stretch s;
+	unsigned tries = 0;
+	ssize_t n;
+	int r;
+
+	if (off < 0)
+		return -EINVAL;
+	if (at >= f->size)
+		return view_alive(f->vn->view);
+	end = len_bytes > f->size - at ? f->size : at + len_bytes;
+	limit = (end + COW_CLUSTER_SIZE - 1) / COW_CLUSTER_SIZE;
+	while (at < end) {
+		r = map_stretch(f, at / COW_CLUSTER_SIZE, limit, limit, &s);
+		if (r < 0)
+			return r;
+		n = read_stretch(f, &s, (uint8_t *)buf + (at - (uint64_t)off), end - at, at);
+		if (view_alive(f->vn->view) < 0)
+			return -ESTALE;
+		if (n < 0)
+			return n;
+		if (n == 0 && ++tries > TRIES)
+			return -EIO;
+		at += (uint64_t)n;
+	}
+	return (ssize_t)(end - (uint64_t)off);
+}
+
+/* ---- holes ---- */
+
+/* From `at`, inside a LIVE stretch that ends at `end` bytes: where data (or a hole) starts, or `end`. */
+static off_t seek_live(struct cow_vfile *f, uint64_t at, uint64_t end, int whence)
+{
+	int fd = live_fd(f);
+	off_t r = fd < 0 ? fd : cow_file_seek(fd, (off_t)at, whence);
+
+	if (r == -ENXIO)
+		return (off_t)end;
+	if (r == -EINVAL) /* no notion of holes below: all data */
+		return whence == SEEK_DATA ? (off_t)at : (off_t)end;
+	return r > (off_t)end ? (off_t)end : r;
+}
+
+static off_t seek_at(struct cow_vfile *f, off_t off, int whence)
+{
+	uint64_t at = (uint64_t)off, limit = (f->size + COW_CLUSTER_SIZE - 1) / COW_CLUSTER_SIZE,
+		 end;
+	struct stretch s, again;
+	off_t pos;
+	int r;
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	if (off < 0 || at >= f->size)
+		return -ENXIO;
+	while (at < f->size) {
+		r = map_stretch(f, at / COW_CLUSTER_SIZE, limit, 0, &s);
+		if (r < 0)
+			return r;
+		end = s.until * COW_CLUSTER_SIZE < f->size ? s.until * COW_CLUSTER_SIZE : f->size;
+		if (s.kind == LIVE) {
+			pos = seek_live(f, at, end, whence);
+			r = map_stretch(f, at / COW_CLUSTER_SIZE, limit, 0, &again);
+			if (r < 0)
+				return r;
+			if (again.kind != LIVE || again.until != s.until)
+				continue; /* it changed meanwhile */
+			if (pos < 0)
+				return pos;
+			if ((uint64_t)pos < end)
+				return pos;
+		} else if ((s.kind == HOLE) == (whence == SEEK_HOLE)) {
+			return (off_t)at;
+		}
+		at = end;
+	}
+	return whence == SEEK_HOLE ? (off_t)f->size : -ENXIO;
+}
+
+off_t cow_vfile_seek(struct cow_vfile *f, off_t off, int whence)
+{
+	off_t pos = seek_at(f, off, whence);
+
+	/* what was dropped meanwhile may have been mapped by the records of a newer snapshot */
+	return pos != -EINVAL && view_alive(f->vn->view) < 0 ? -ESTALE : pos;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* cow/view_private.h - what view.c, vdir.c and vfile.c share. */
+#ifndef UMBRA_COW_VIEW_PRIVATE_H
+#define UMBRA_COW_VIEW_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include "cow/store_private.h"
+#include "cow/view.h"
+
+struct cow_view {
+	struct cow_store *st;
+	struct epoch *e;  /* counted */
+	atomic_uint refs; /* the opener and every vnode */
+};
+
+struct cow_vnode {
+	struct cow_view *view;	  /* counted */
+	struct cow_vnode *parent; /* counted; NULL for the root */
+	atomic_uint refs;
+	uint64_t ino;
+	unsigned type; /* DT_* */
+	bool foreign;  /* a mount below: an empty directory */
+	char name[];   /* in the parent, at the epoch */
+};
+
+int view_alive(const struct cow_view *v); /* 0 or -ESTALE */
+int vnode_fd(struct cow_vnode *vn);	  /* O_PATH, owned by the caller */
+int vnode_dir_fd(struct cow_vnode *vn);	  /* the same, by way of the cache */
+/* 0, or -ESTALE: it was changed while nobody watched. With its live attributes at hand; or for a record of that label. */
+int vnode_check_foreign(struct cow_vnode *vn, const struct statx *live);
+int vnode_check_label(struct cow_vnode *vn, uint64_t label);
+int view_is_store(const struct cow_vnode *dir, const char *name);
+
+#endif

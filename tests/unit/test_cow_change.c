@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Each kind of change: what the call below says is what its caller hears, and a change that fails changes nothing, neither live
+ * nor in a snapshot (change.h). */
+#include <sys/xattr.h>
+
+#include "cow/store_private.h"
+#include "tests/support/deeds.h"
+#include "tests/support/leaks.h"
+
+static struct harness h;
+static uint64_t s;
+
+/* f "file", g "other", d/ with d/in, l -> f; then a snapshot. */
+static void setup(void)
+{
+	cr_assert_eq(harness_init(&h, NULL), 0);
+	cr_assert_eq(harness_open(&h), 0, "%s", h.why);
+	deed_create(&h, "f", "file");
+	deed_create(&h, "g", "other");
+	deed_mkdir(&h, "d");
+	deed_create(&h, "d/in", "in");
+	deed_symlink(&h, "l", "f");
+	s = deed_snapshot(&h);
+}
+
+static void teardown(void)
+{
+	harness_done(&h);
+}
+
+TestSuite(cow_change, .init = setup, .fini = teardown, .timeout = 60);
+
+static void snapshot_is_whole(void)
+{
+	look_lists(&h, s, "", "d f g l ");
+	look_lists(&h, s, "d", "in ");
+	look_is(&h, s, "f", "file");
+	look_is(&h, s, "g", "other");
+	look_is(&h, s, "d/in", "in");
+	cr_expect_eq(harness_drops(&h), 0);
+}
+
+static bool is_there(const char *path)
+{
+	struct stat st;
+
+	return fstatat(h.fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+Test(cow_change, what_exists_already_is_not_made_again)
+{
+	int r;
+
+	DEED_NAMED(&h, "f", r, cow_create(h.st, at.dir, at.name, O_RDWR, 0644));
+	cr_expect_eq(r, -EEXIST);
+	DEED_NAMED(&h, "d", r, cow_mkdir(h.st, at.dir, at.name, 0755));
+	cr_expect_eq(r, -EEXIST);
+	DEED_NAMED(&h, "l", r, cow_symlink(h.st, at.dir, at.name, "x"));
+	cr_expect_eq(r, -EEXIST);
+	DEED_NAMED(&h, "g", r, cow_mknod(h.st, at.dir, at.name, S_IFIFO | 0600, 0));
+	cr_expect_eq(r, -EEXIST);
+	snapshot_is_whole();
+	assert_no_leaks();
+}
+
+Test(cow_change, what_is_not_there_or_of_the_wrong_kind_is_not_removed)
+{
+	int r;
+
+	cr_expect_eq(deed_try_unlink(&h, "none"), -ENOENT);
+	cr_expect_eq(deed_try_unlink(&h, "d"), -EISDIR);
+	DEED_NAMED(&h, "d", r, cow_rmdir(h.st, at.dir, at.name));
+	cr_expect_eq(r, -ENOTEMPTY);
+	DEED_NAMED(&h, "f", r, cow_rmdir(h.st, at.dir, at.name));
+	cr_expect_eq(r, -ENOTDIR);
+	cr_expect(is_there("d/in") && is_there("f"));
+	snapshot_is_whole();
+	assert_no_leaks();
+}
+
+static int renamed(const char *from, const char *to, unsigned flags)
+{
+	struct deed_at old = deed_begin(&h, from);
+	int r;
+
+	DEED_NAMED(&h, to, r, cow_rename(h.st, old.dir, old.name, at.dir, at.name, flags));
+	deed_end(&h, &old);
+	return r;
+}
+
+Test(cow_change, renames_that_fail_leave_both_names)
+{
+	cr_expect_eq(renamed("f", "g", RENAME_NOREPLACE), -EEXIST);
+	cr_expect_eq(renamed("none", "g", 0), -ENOENT);
+	cr_expect_eq(renamed("f", "none", RENAME_EXCHANGE), -ENOENT);
+	cr_expect_eq(renamed("f", "d", 0), -EISDIR);
+	cr_expect_eq(renamed("d", "d/below", 0), -EINVAL);
+	cr_expect_eq(renamed("f", "g", RENAME_WHITEOUT), -EINVAL);
+	cr_expect(is_there("f") && is_there("g") && is_there("d/in"));
+	snapshot_is_whole();
+	assert_no_leaks();
+}
+
+Test(cow_change, renames_that_succeed_are_seen_live_alone)
+{
+	deed_rename(&h, "f", "d/moved", 0);
+	deed_rename(&h, "d/in", "g", 0); /* replaces */
+	deed_rename(&h, "d", "e", 0);
+	deed_rename(&h, "e/moved", "l", RENAME_EXCHANGE);
+	cr_expect(is_there("e/moved") && is_there("l") && !is_there("f") && !is_there("d"));
+	snapshot_is_whole();
+	assert_no_leaks();
+}
+
+Test(cow_change, attributes_and_xattrs_are_those_of_the_cut)
+{
+	struct statx before, now;
+	struct timespec tv[2] = { { 1, 2 }, { 3, 4 } };
+	int r;
+
+	cr_assert_eq(look_stat(&h, s, "f", &before), 0);
+	deed_chmod(&h, "f", 0600);
+	DEED_OPENED(&h, "f", O_RDONLY, r, cow_utimens(h.st, ci, fd, tv));
+	cr_expect_eq(r, 0);
+	cr_expect_eq(deed_setxattr(&h, "f", "user.new", "value"), 0);
+	cr_expect_eq(deed_removexattr(&h, "f", "user.none"), -ENODATA);
+	cr_assert_eq(look_stat(&h, s, "f", &now), 0);
+	cr_expect_eq(now.stx_mode, before.stx_mode);
+	cr_expect_eq(memcmp(&now.stx_mtime, &before.stx_mtime, sizeof(now.stx_mtime)), 0);
+	cr_expect_eq(memcmp(&now.stx_ctime, &before.stx_ctime, sizeof(now.stx_ctime)), 0);
+	snapshot_is_whole();
+	assert_no_leaks();
+}
+
+Test(cow_change, fallocate_in_its_modes_keeps_what_the_snapshot_sees)
+{
+	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_ZERO_RANGE };
+	int r;
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		DEED_OPENED(&h, "f", O_RDWR, r, cow_fallocate(h.st, ci, fd, modes[i], 0, 8192));
+		cr_expect(r == 0 || r == -EOPNOTSUPP, "mode %d: %d", modes[i], r);
+	}
+	DEED_OPENED(&h, "f", O_RDWR, r, cow_fallocate(h.st, ci, fd, 0, -1, 10));
+	cr_expect_eq(r, -EINVAL);
+	snapshot_is_whole();
+	assert_no_leaks();
+}
+
+Test(cow_change, an_inode_of_another_file_system_is_changed_and_never_saved)
+{
+	struct epoch *e = atomic_load(&h.st->newest);
+	uint64_t before = e->log_end;
+	int fd = openat(h.fd, "f", O_RDWR);
+	ssize_t n;
+	int r;
+
+	cr_assert_geq(fd, 0);
+	HARNESS_CHANGE(&h, n, cow_write(h.st, NULL, fd, "FILE", 4, 0));
+	cr_expect_eq(n, 4);
+	HARNESS_CHANGE(&h, r, cow_chmod(h.st, NULL, fd, 0640));
+	cr_expect_eq(r, 0);
+	close(fd);
+	cr_expect_eq(e->log_end, before);
+	assert_no_leaks();
+}
