@@ -1,0 +1,3 @@
+# Lines of text to C string literals.
+s/[\\"]/\\&/g
+s/.*/"&\\n"/

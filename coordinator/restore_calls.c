@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A restore (protocol 8): parameters to restore.h, its result to an answer. */
+#include "coordinator/calls_private.h"
+
+#include "coordinator/client/client.h"
+#include "coordinator/restore.h"
+#include "cow/base/cleanup.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void initialize_for_restore(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	const char *document = coord_param_string(&p, "document");
+	const json_t *writers = coord_param_texts(&p, "writer_documents");
+	struct coord_session *s;
+	struct coord_failure f;
+
+	if (coord_call_refused_params(peer, &p))
+		return;
+	s = coord_call_session(peer);
+	if (!s)
+		return;
+	if (coord_restore_initialize(s, document, writers, &f) == UMBRA_OK)
+		coord_peer_reply(peer, json_pack("{s:s}", "session_id", s->id), -1);
+	else
+		coord_peer_fail(peer, &f);
+}
+
+static struct coord_restore_name read_component(struct coord_params *p)
+{
+	const char *logical_path = coord_param_text(p, "logical_path");
+
+	return (struct coord_restore_name){
+		.instance_id = coord_param_string(p, "instance_id"),
+		.logical_path = logical_path ? logical_path : "",
+		.name = coord_param_string(p, "name"),
+	};
+}
+
+static void set_selected_for_restore(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	struct coord_restore_name c = read_component(&p);
+	bool selected = coord_param_bool(&p, "selected");
+	struct coord_session *s;
+	struct coord_failure f;
+
+	if (coord_call_refused_params(peer, &p))
+		return;
+	s = coord_call_session(peer);
+	if (s)
+		coord_call_answer(peer, coord_restore_select(s, &c, selected, &f), &f);
+}
+
+static void add_restore_subcomponent(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	struct coord_restore_name c = read_component(&p);
+	const char *path = coord_param_text(&p, "sub_logical_path"),
+		   *name = coord_param_string(&p, "sub_name");
+	struct coord_session *s;
+	struct coord_failure f;
+
+	if (coord_call_refused_params(peer, &p))
+		return;
+	s = coord_call_session(peer);
+	if (s)
+		coord_call_answer(peer,
+				  coord_restore_add_subcomponent(s, &c, path ? path : "", name, &f),
+				  &f);
+}
+
+static void set_restore_options(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	struct coord_restore_name c = read_component(&p);
+	const char *options = coord_param_string(&p, "options");
+	struct coord_session *s;
+	struct coord_failure f;
+
+	if (coord_call_refused_params(peer, &p))
+		return;
+	s = coord_call_session(peer);
+	if (s)
+		coord_call_answer(peer, coord_restore_set_options(s, &c, options, &f), &f);
+}
+
+typedef enum umbra_error (*move_fn)(struct coord_session *s, const struct coord_restore_name *c,
+				    const struct coord_restore_move *move, struct coord_failure *f);
+
+static void add_move(struct coord_peer *peer, json_t *params, move_fn add)
+{
+	struct coord_params p = { .object = params };
+	struct coord_restore_name c = read_component(&p);
+	CLEANUP(free_p) char *path = coord_param_path(&p, "path", true);
+	CLEANUP(free_p) char *destination = coord_param_path(&p, "destination", true);
+	struct coord_restore_move move = {
+		.path = path,
+		.pattern = coord_param_string(&p, "pattern"),
+		.destination = destination,
+		.recursive = coord_param_bool(&p, "recursive"),
+	};
+	struct coord_session *s;
+	struct coord_failure f;
+
+	if (coord_call_refused_params(peer, &p))
+		return;
+	s = coord_call_session(peer);
+	if (s)
+		coord_call_answer(peer, add(s, &c, &move, &f), &f);
+}
+
+static void add_new_target(struct coord_peer *peer, json_t *params)
+{
+	add_move(peer, params, coord_restore_add_target);
+}
+
+static void add_alternate_mapping(struct coord_peer *peer, json_t *params)
+{
+	add_move(peer, params, coord_restore_add_mapping);
+}
+
+static void pre_restore(struct coord_peer *peer, json_t *params)
+{
+	(void)params;
+	coord_call_start(peer, coord_restore_pre);
+}
+
+static void post_restore(struct coord_peer *peer, json_t *params)
+{
+	(void)params;
+	coord_call_start(peer, coord_restore_post);
+}
+
+static void set_file_restore_status(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	struct coord_restore_name c = read_component(&p);
+	const char *status = coord_param_string(&p, "status");
+	struct coord_session *s;
+	struct coord_failure f;
+
+	if (coord_call_refused_params(peer, &p))
+		return;
+	s = coord_call_session(peer);
+	if (s)
+		coord_call_answer(peer, coord_restore_set_status(s, &c, status, &f), &f);
+}
+
+static void set_additional_restores(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	struct coord_restore_name c = read_component(&p);
+	bool additional = coord_param_bool(&p, "additional");
+	struct coord_session *s;
+	struct coord_failure f;
+
+	if (coord_call_refused_params(peer, &p))
+		return;
+	s = coord_call_session(peer);
+	if (s)
+		coord_call_answer(peer, coord_restore_set_additional(s, &c, additional, &f), &f);
+}
+
+static void get_restore_components(struct coord_peer *peer, json_t *params)
+{
+	struct coord_session *s = coord_call_session(peer);
+	struct coord_failure f;
+	json_t *writers;
+
+	(void)params;
+	if (!s)
+		return;
+	if (coord_restore_components(s, &writers, &f) == UMBRA_OK)
+		coord_peer_reply(peer, json_pack("{s:o}", "writers", writers), -1);
+	else
+		coord_peer_fail(peer, &f);
+}
+
+const struct coord_method coord_restore_methods[] = {
+	{ "io.umbra.InitializeForRestore", initialize_for_restore },
+	{ "io.umbra.SetSelectedForRestore", set_selected_for_restore },
+	{ "io.umbra.AddRestoreSubcomponent", add_restore_subcomponent },
+	{ "io.umbra.SetRestoreOptions", set_restore_options },
+	{ "io.umbra.AddNewTarget", add_new_target },
+	{ "io.umbra.PreRestore", pre_restore },
+	{ "io.umbra.SetFileRestoreStatus", set_file_restore_status },
+	{ "io.umbra.SetAdditionalRestores", set_additional_restores },
+	{ "io.umbra.AddAlternateMapping", add_alternate_mapping },
+	{ "io.umbra.GetRestoreComponents", get_restore_components },
+	{ "io.umbra.PostRestore", post_restore },
+	{ NULL, NULL },
+};
