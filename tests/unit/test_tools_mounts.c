@@ -1,0 +1,83 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+
+#include "tests/support/leaks.h"
+#include "tools/mounts.h"
+
+Test(tools_mounts, parses_a_line_with_any_number_of_tags)
+{
+	struct mount m;
+
+	cr_assert_eq(
+		mount_parse(
+			"36 35 98:0 / /srv/db rw,noatime master:1 shared:7 - fuse.umbra umbra rw\n",
+			&m),
+		0);
+	cr_expect_str_eq(m.point, "/srv/db");
+	cr_expect_str_eq(m.type, "fuse.umbra");
+	cr_expect(mount_is_umbra(&m));
+	cr_expect_not(mount_is_snapshot(&m));
+	cr_expect_not(m.read_only);
+	mount_done(&m);
+	cr_assert_eq(mount_parse("36 35 98:0 / / ro - ext4 /dev/root rw", &m), 0);
+	cr_expect(m.read_only);
+	cr_expect_not(mount_is_umbra(&m));
+	mount_done(&m);
+	assert_no_leaks();
+}
+
+Test(tools_mounts, undoes_the_kernels_escapes)
+{
+	struct mount m;
+
+	cr_assert_eq(
+		mount_parse("1 2 0:3 / /a\\040b\\134c\\012d ro - fuse.umbra umbra-snapshot:x ro",
+			    &m),
+		0);
+	cr_expect_str_eq(m.point, "/a b\\c\nd");
+	cr_expect(mount_is_snapshot(&m));
+	mount_done(&m);
+	assert_no_leaks();
+}
+
+Test(tools_mounts, refuses_broken_lines)
+{
+	struct mount m = { 0 };
+
+	cr_expect_eq(mount_parse("", &m), -EINVAL);
+	cr_expect_eq(mount_parse("1 2 0:3 / /a ro", &m), -EINVAL);
+	cr_expect_eq(mount_parse("1 2 0:3 / /a ro - fuse", &m), -EINVAL);
+	cr_assert_null(m.point);
+	assert_no_leaks();
+}
+
+Test(tools_mounts, finds_the_deepest_and_the_uppermost)
+{
+	static char type[] = "fuse.umbra", other[] = "ext4", source[] = "umbra";
+	static char root[] = "/", a[] = "/a", ab[] = "/a/b";
+	struct mount list[] = {
+		{ .point = root, .type = other, .source = source },
+		{ .point = a, .type = type, .source = source },
+		{ .point = ab, .type = type, .source = source },
+		{ .point = a, .type = other, .source = source },
+	};
+	struct mounts m = { .list = list, .count = 4 };
+
+	cr_expect_eq(mounts_at(&m, "/a"), &list[3]);
+	cr_expect_null(mounts_at(&m, "/a/c"));
+	cr_expect_eq(mounts_umbra_above(&m, "/a/b/c"), &list[2]);
+	cr_expect_eq(mounts_umbra_above(&m, "/a/c"), &list[1]);
+	cr_expect_null(mounts_umbra_above(&m, "/ab"));
+	assert_no_leaks();
+}
+
+Test(tools_mounts, reads_the_real_table)
+{
+	struct mounts m = { 0 };
+
+	cr_assert_eq(mounts_read(&m), 0);
+	cr_expect_gt(m.count, 0);
+	cr_expect_not_null(mounts_at(&m, "/proc"));
+	mounts_done(&m);
+	assert_no_leaks();
+}

@@ -1,0 +1,36 @@
+/* tools/copy.h - copy one file with all that belongs to it, atomically.
+ * Job:     contents with holes, by reflink where possible; owner, mode, ACL, xattrs, times.
+ * Errors:  0 or -errno; on failure nothing is left behind and the old file stays.
+ * Threads: the command has one. */
+#ifndef UMBRA_TOOLS_COPY_H
+#define UMBRA_TOOLS_COPY_H
+
+#include <stdint.h>
+#include <sys/stat.h>
+
+/** Told of each part copied. */
+typedef void copy_progress_fn(void *ctx, uint64_t bytes);
+
+struct copy_source {
+	int dir_fd; /* borrowed */
+	const char *name;
+	int fd; /* O_PATH of it, borrowed */
+	const struct stat *st;
+};
+
+/**
+ * Copy a file, link, FIFO, device or socket to dst_dir/dst_name, over whatever is there (but no
+ * directory: -EISDIR): under a temporary name in the same directory, fsync, rename.
+ * @progress  may be NULL
+ */
+int copy_replace(const struct copy_source *src, int dst_dir, const char *dst_name,
+		 copy_progress_fn *progress, void *ctx);
+
+/** The same for a further name of a file that was already copied to link_dir/link_name. */
+int copy_link(int link_dir, const char *link_name, int dst_dir, const char *dst_name);
+
+/** Owner, mode, xattrs, ACLs and times of an open thing; what the destination has and the source has
+ *  not goes. Owner and trusted or security attributes only as far as the caller may. */
+int copy_attributes(int src_fd, const struct stat *st, int dst_fd);
+
+#endif

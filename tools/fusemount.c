@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tools/fusemount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cow/base/cleanup.h"
+#include "tools/fdpass.h"
+#include "tools/mounts.h"
+
+bool fusemount_privileged(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+
+	if (syscall(SYS_capget, &head, data) < 0)
+		return false;
+	return data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN);
+}
+
+int fusemount_direct(const char *target, const char *source, int *ret_fd)
+{
+	CLEANUP(close_p) int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	char options[160];
+
+	if (fd < 0)
+		return -errno;
+	/* Other users may look as the modes allow only where root asked: the kernel keeps an
+	 * ordinary user's mount to that user. */
+	snprintf(options, sizeof(options),
+		 "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s", fd, geteuid(),
+		 getegid(), geteuid() == 0 ? ",allow_other" : "");
+	if (mount(source, target, MOUNTS_TYPE, MS_RDONLY | MS_NOSUID | MS_NODEV, options) < 0)
+		return -errno;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+/* Run fusermount3; returns its exit status, or -errno. comm -1: none. */
+static int run_helper(char **argv, int comm)
+{
+	char number[16];
+	int status;
+	pid_t pid;
+
+	snprintf(number, sizeof(number), "%d", comm);
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		if (comm >= 0 &&
+		    (fcntl(comm, F_SETFD, 0) < 0 || setenv("_FUSE_COMMFD", number, 1) < 0))
+			_exit(126);
+		execvp(argv[0], argv);
+		_exit(errno == ENOENT ? 127 : 126);
+	}
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	if (!WIFEXITED(status))
+		return -EIO;
+	return WEXITSTATUS(status) == 127 ? -ENOPKG : WEXITSTATUS(status);
+}
+
+/* fusermount3 reads its connection as a stream of one byte, see libfuse lib/mount.c. */
+int fusemount_helper(const char *target, const char *source, int *ret_fd)
+{
+	CLEANUP(close_p) int ours = -1;
+	CLEANUP(close_p) int theirs = -1;
+	char options[512], byte;
+	char *argv[] = { (char *)"fusermount3", (char *)"-o",	options,
+			 (char *)"--",		(char *)target, NULL };
+	int pair[2], fd = -1, r;
+
+	r = fdpass_stream_pair(pair);
+	if (r < 0)
+		return r;
+	ours = pair[0];
+	theirs = pair[1];
+	snprintf(options, sizeof(options),
+		 "ro,nosuid,nodev,default_permissions,fsname=%s,subtype=umbra", source);
+	r = run_helper(argv, theirs);
+	if (r != 0)
+		return r < 0 ? r : -EPERM; /* it said why */
+	close(TAKE_FD(theirs));
+	r = fdpass_receive(ours, &byte, 1, &fd);
+	if (r < 0)
+		return r;
+	if (fd < 0)
+		return -EPROTO;
+	*ret_fd = fd;
+	return 0;
+}
+
+int fusemount(const char *target, const char *source, int *ret_fd)
+{
+	int r = -EPERM;
+
+	if (fusemount_privileged())
+		r = fusemount_direct(target, source, ret_fd);
+	if (r == -EPERM || r == -EACCES)
+		r = fusemount_helper(target, source, ret_fd);
+	return r;
+}
+
+int fusemount_unmount(const char *target, bool lazy)
+{
+	char *argv[6] = { (char *)"fusermount3", (char *)"-u", NULL };
+	int n = 2, r;
+
+	if (umount2(target, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
+		return 0;
+	if (errno != EPERM)
+		return -errno;
+	argv[n++] = (char *)"-q";
+	if (lazy)
+		argv[n++] = (char *)"-z";
+	argv[n++] = (char *)target;
+	argv[n] = NULL;
+	r = run_helper(argv, -1);
+	return r > 0 ? -EBUSY : r; /* it does not tell; being in use is by far the likeliest */
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tools/mounts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cow/base/cleanup.h"
+#include "tools/path.h"
+
+/* The kernel writes blank, tab, newline and backslash as \ooo. */
+static char *unescape(const char *field)
+{
+	char *p = strdup(field), *out = p;
+
+	if (!p)
+		return NULL;
+	for (const char *in = field; *in; in++) {
+		if (in[0] == '\\' && in[1] >= '0' && in[1] <= '3' && in[2] >= '0' && in[2] <= '7' &&
+		    in[3] >= '0' && in[3] <= '7') {
+			*out++ = (char)((in[1] - '0') << 6 | (in[2] - '0') << 3 | (in[3] - '0'));
+			in += 3;
+		} else {
+			*out++ = *in;
+		}
+	}
+	*out = '\0';
+	return p;
+}
+
+static bool has_option(const char *options, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const char *p = options; p; p = strchr(p, ','), p = p ? p + 1 : NULL) {
+		if (strncmp(p, word, len) == 0 && (p[len] == ',' || !p[len]))
+			return true;
+	}
+	return false;
+}
+
+int mount_parse(const char *line, struct mount *ret)
+{
+	CLEANUP(free_p) char *copy = strdup(line);
+	struct mount m = { 0 };
+	char *field[64], *rest, *word;
+	size_t n = 0, dash;
+
+	if (!copy)
+		return -ENOMEM;
+	copy[strcspn(copy, "\n")] = '\0';
+	for (word = strtok_r(copy, " ", &rest); word && n < 64; word = strtok_r(NULL, " ", &rest))
+		field[n++] = word;
+	for (dash = 6; dash < n && strcmp(field[dash], "-") != 0; dash++)
+		; /* any number of tags before it */
+	if (dash + 2 >= n)
+		return -EINVAL;
+	m.point = unescape(field[4]);
+	m.type = unescape(field[dash + 1]);
+	m.source = unescape(field[dash + 2]);
+	m.read_only = has_option(field[5], "ro");
+	if (!m.point || !m.type || !m.source) {
+		mount_done(&m);
+		return -ENOMEM;
+	}
+	*ret = m;
+	return 0;
+}
+
+void mount_done(struct mount *m)
+{
+	free(m->point);
+	free(m->type);
+	free(m->source);
+}
+
+void mounts_done(struct mounts *m)
+{
+	for (size_t i = 0; i < m->count; i++)
+		mount_done(&m->list[i]);
+	free(m->list);
+	*m = (struct mounts){ 0 };
+}
+
+int mounts_read(struct mounts *ret)
+{
+	CLEANUP(fclose_p) FILE *f = fopen("/proc/self/mountinfo", "re");
+	CLEANUP(mounts_done) struct mounts m = { 0 };
+	CLEANUP(free_p) char *line = NULL;
+	size_t size = 0;
+
+	if (!f)
+		return -errno;
+	while (getline(&line, &size, f) > 0) {
+		struct mount *grown = reallocarray(m.list, m.count + 1, sizeof(*grown));
+		int r;
+
+		if (!grown)
+			return -ENOMEM;
+		m.list = grown;
+		r = mount_parse(line, &m.list[m.count]);
+		if (r < 0)
+			return r;
+		m.count++;
+	}
+	*ret = m;
+	m = (struct mounts){ 0 };
+	return 0;
+}
+
+const struct mount *mounts_at(const struct mounts *m, const char *point)
+{
+	for (size_t i = m->count; i > 0; i--) {
+		if (strcmp(m->list[i - 1].point, point) == 0)
+			return &m->list[i - 1];
+	}
+	return NULL;
+}
+
+const struct mount *mounts_umbra_above(const struct mounts *m, const char *path)
+{
+	const struct mount *best = NULL;
+
+	for (size_t i = 0; i < m->count; i++) {
+		const struct mount *at = &m->list[i];
+
+		if (mount_is_umbra(at) && path_below(at->point, path) &&
+		    (!best || strlen(at->point) >= strlen(best->point)))
+			best = at;
+	}
+	return best;
+}
+
+bool mounts_is_dead(const char *dir)
+{
+	/* The kernel may still know the attributes, so stat(2) would tell nothing. */
+	CLEANUP(close_p) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 && errno == ENOTCONN;
+}
+
+bool mount_is_umbra(const struct mount *m)
+{
+	return strcmp(m->type, MOUNTS_TYPE) == 0;
+}
+
+bool mount_is_snapshot(const struct mount *m)
+{
+	return mount_is_umbra(m) &&
+	       strncmp(m->source, MOUNTS_SNAPSHOT_SOURCE, strlen(MOUNTS_SNAPSHOT_SOURCE)) == 0;
+}

@@ -1,0 +1,42 @@
+/* tools/mounts.h - the mount table of this process.
+ * Job:     read /proc/self/mountinfo and find mounts in it. Source: proc_pid_mountinfo(5).
+ * Errors:  0 or -errno, ret_ arguments then untouched.
+ * Threads: any; no state but the caller's table. */
+#ifndef UMBRA_TOOLS_MOUNTS_H
+#define UMBRA_TOOLS_MOUNTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/** What Umbra's mounts are of: type, and what stands as source of a mounted snapshot. */
+#define MOUNTS_TYPE "fuse.umbra"
+#define MOUNTS_SNAPSHOT_SOURCE "umbra-snapshot:"
+
+struct mount {
+	char *point, *type, *source; /* owned */
+	bool read_only;
+};
+
+struct mounts {
+	struct mount *list; /* in the order of the kernel: a later one lies over an earlier one */
+	size_t count;
+};
+
+/** One line of the file. -EINVAL when it is none. mount_done() frees what *ret holds. */
+int mount_parse(const char *line, struct mount *ret);
+void mount_done(struct mount *m);
+
+int mounts_read(struct mounts *ret);
+void mounts_done(struct mounts *m);
+
+/** The uppermost mount at exactly this point, NULL if there is none. Borrowed. */
+const struct mount *mounts_at(const struct mounts *m, const char *point);
+/** The deepest mount of Umbra that path lies in, dead ones too; NULL if there is none. Borrowed. */
+const struct mount *mounts_umbra_above(const struct mounts *m, const char *path);
+/** Whether the FUSE mount that a directory lies in has lost its daemon. */
+bool mounts_is_dead(const char *dir);
+bool mount_is_umbra(const struct mount *m);
+/** A mounted snapshot, not a protected directory. */
+bool mount_is_snapshot(const struct mount *m);
+
+#endif
