@@ -1,0 +1,453 @@
+#!/bin/bash
+# umbra shell (protocol section 11): scripts with real writers over the real socket. Compared are exit statuses
+# (E-4), what each writer saw, what is left, and that every way to end a shell ends its session properly (K-3).
+source "${UMBRA_SOURCE:-$(dirname "$0")/../..}/tests/support/tap.sh"
+source "$UMBRA_SOURCE/tests/support/umbra.sh"
+u_setup
+t_need python3
+actor=$UMBRA_BUILD/tests/integration/actor
+dir="$T_TMP/my data"
+other=$T_TMP/other
+logs=$T_TMP/logs
+mkdir "$dir" "$other" "$logs"
+declare -A pids=()
+
+has_line() {
+	grep -q "$2" "$logs/$1.log" 2>/dev/null
+}
+start() {
+	local name=$1 level=$2
+
+	shift 2
+	"$actor" "$name" "$level" 20000 "$logs" "$@" >"$logs/$name.out" 2>&1 3>&- </dev/null &
+	pids[$name]=$!
+	U_PIDS="${U_PIDS-} $!"
+	t_wait_for 30 has_line "$name" '^registered'
+}
+stop() {
+	local name
+
+	for name in "${!pids[@]}"; do
+		kill -KILL "${pids[$name]}" 2>/dev/null
+		wait "${pids[$name]}" 2>/dev/null
+	done
+	pids=()
+	rm -f "$logs"/*
+}
+# What a writer saw, as one line of words.
+saw() {
+	grep -v '^registered\|^ended' "$logs/$1.log" 2>/dev/null | tr '\n' ' ' | sed 's/ $//'
+}
+# script [OPTION]...: runs standard input as a script of lines; sets status, out, err
+script() {
+	cat >"$T_TMP/script"
+	umbra shell "$@" -s "$T_TMP/script" >"$T_TMP/out" 2>"$T_TMP/err" 3>&- </dev/null
+	status=$?
+	out=$(cat "$T_TMP/out") err=$(cat "$T_TMP/err")
+}
+snapshots() {
+	umbra list --json | u_json "len(j['snapshots'])"
+}
+no_session() {
+	umbra status --json | u_json "len(j['sessions'])" | grep -qx 0
+}
+t_ok "a coordinator starts" u_coordinator
+t_ok "protect" umbra protect -q "$dir"
+t_ok "protect another" umbra protect -q "$other"
+echo old >"$dir/file"
+echo old >"$other/file"
+whole='prepare-backup prepare-for-snapshot freeze thaw post-snapshot'
+
+# ---- a backup from begin to end
+
+start F front-end
+start S system
+cat >"$T_TMP/job" <<'END'
+#!/bin/bash
+[ "$1" = "two words" ] && [ -n "$SHADOW_SET" ] && [ -n "$SHADOW_1" ] && [ "$SHADOW_1" = "$data" ] &&
+	[ "$SHADOW_2" != "$SHADOW_1" ] && [ "$colour" = "dark red" ] || exit 9
+echo new >"$LIVE/file"
+cat "$UMBRA_SNAPSHOT_1/file" "$UMBRA_SNAPSHOT_2/file"
+END
+chmod +x "$T_TMP/job"
+LIVE=$dir script <<END
+# a backup
+SET CONTEXT volatile
+set metadata "$T_TMP/meta data"
+add alias colour "dark red"
+add tree "$dir" alias data
+add tree '$other'
+REM it's a remark
+begin backup
+create
+exec "$T_TMP/job" "two words"
+end backup
+END
+t_is "a whole backup: exit status" "$status" 0 || t_diag "$err"
+t_is "the program it runs sees both snapshots as they were" "$(tail -n 2 <<<"$out" | xargs)" "old old"
+t_is "W-6: F saw all of it" "$(saw F)" "$whole backup-complete backup-shutdown"
+t_is "and so did S" "$(saw S)" "$whole backup-complete backup-shutdown"
+t_is "D-2: volatile snapshots are gone" "$(snapshots)" 0
+t_is "X-2: both kinds of documents are kept" "$(u_json "json.loads(j['document'])['kind'] + ' ' + type(j['writer_documents']).__name__ +
+	' ' + json.loads(j['document'])['backup_type']" <"$T_TMP/meta data")" "umbra-backup list full"
+t_is "nothing is beside them" "$(find "$T_TMP" -name 'meta data.*')" ""
+t_is "K-4: what was created is shown as vssadmin does" "$(grep -c 'Contained 2 shadow copies at creation time\|Shadow Copy ID: {' <<<"$out")" 3
+stop
+
+# ---- ends that are none
+
+start F front-end
+script <<END
+add tree "$dir"
+begin backup
+create
+END
+t_is "no end backup: exit status" "$status" 0
+t_like "it is said" "$err" 'no end backup'
+t_is "D-5: no BackupComplete comes, BackupShutdown does" "$(saw F)" "$whole backup-shutdown"
+stop
+
+start F front-end
+script <<END
+add tree "$dir"
+
+begin backup
+create
+exec false
+end backup
+exec touch "$T_TMP/never"
+END
+t_is "a failing program ends the script" "$status" 1
+t_like "it is named, with its status" "$err" 'false ended with exit status 1'
+t_like "and the line" "$err" 'script ends with an error in line 5'
+t_is "K-3: the backup does not count" "$(saw F)" "$whole backup-shutdown"
+t_not "what follows is not run" test -e "$T_TMP/never"
+stop
+
+start F front-end
+script <<END
+add tree "$dir"
+create
+exec sh -c 'test -f "\$UMBRA_SNAPSHOT_PATH/file" && echo %SHADOW_1%' 
+END
+t_is "create without begin backup: exit status" "$status" 0
+t_is "the writers are told at once that the copy is complete" "$(saw F)" "$whole backup-complete backup-shutdown"
+t_is "'...' is left as it stands" "$(tail -n 1 <<<"$out")" "%SHADOW_1%"
+stop
+
+# ---- writers that fail
+
+start F front-end freeze=fail
+script <<END
+set context persistent
+add tree "$dir"
+create
+END
+t_is "E-4: a writer that fails in the midst: exit status" "$status" 4
+t_like "K-2: it is named" "$err" 'writer F: Freeze: refused'
+t_is "the snapshot is there" "$(snapshots)" 1
+script <<'END'
+delete snapshots all
+END
+t_is "delete snapshots all" "$status $(snapshots)" "0 0"
+
+script <<END
+set context persistent
+set option requirewriters
+add tree "$dir"
+create
+END
+t_is "A-16: requirewriters: exit status" "$status" 3
+t_is "nothing is made" "$(snapshots)" 0
+stop
+
+start F front-end post-snapshot=fail
+start S system
+script <<END
+set context persistent
+writer verify F
+add tree "$dir"
+create
+exec touch "$T_TMP/never"
+END
+t_is "writer verify, and it fails: exit status" "$status" 3 || t_diag "$err"
+t_like "it is said which" "$err" 'F must not fail'
+t_is "A-18: what was created is deleted, persistent though it is" "$(snapshots)" 0
+t_is "A-9: S, past PostSnapshot, gets no Abort" "$(saw S)" "$whole backup-shutdown"
+stop
+
+start F front-end prepare-backup=fail
+start S system
+script <<END
+writer verify F
+add tree "$dir"
+create
+END
+t_is "writer verify fails before the set: exit status" "$status" 3
+t_is "A-1, A-22: both get Abort" "$(saw F), $(saw S)" \
+	"prepare-backup abort requester backup-shutdown, prepare-backup abort requester backup-shutdown"
+stop
+
+start F front-end
+start S system
+script <<END
+writer verify Nobody
+add tree "$dir"
+create
+END
+t_is "writer verify of one who is not there: exit status" "$status" 1
+t_like "it is said" "$err" 'Nobody has to take part'
+t_is "nobody heard of it" "$(saw F)$(saw S)" ""
+script <<END
+writer exclude F
+writer verify S
+add tree "$dir"
+create
+END
+t_is "writer exclude: exit status" "$status" 0 || t_diag "$err"
+t_is "W-13: F hears nothing" "$(saw F)" ""
+t_is "S does" "$(saw S)" "$whole backup-complete backup-shutdown"
+script <<END
+writer exclude F
+writer verify F
+add tree "$dir"
+create
+END
+t_is "one cannot have both" "$status" 1
+script <<END
+set context clientaccessible nowriters
+begin backup
+add tree "$dir"
+create
+end backup
+list snapshots id %SHADOW_1%
+delete snapshots set %SHADOW_SET%
+END
+t_is "nowriters: exit status" "$status" 0 || t_diag "$err"
+t_like "list snapshots id" "$out" 'Type: ClientAccessible'
+t_is "S-6: no writer is called; delete snapshots set" "$(saw F)$(snapshots)" 0
+stop
+
+# ---- lists, deletion, aliases, reset
+
+script --json <<END
+set context persistent nowriters
+add tree "$dir"
+create
+reset
+set context persistent nowriters
+add tree "$dir"
+create
+reset
+list snapshots tree "$dir"
+delete snapshots oldest "$dir"
+list snapshots all
+list trees
+list writers
+list providers
+END
+t_is "--json: one document for each that prints: exit status" "$status" 0 || t_diag "$err"
+t_is "and what is in them" "$(python3 -c "
+import json, sys
+d, text = [], sys.stdin.read()
+while text.strip():
+    o, n = json.JSONDecoder().raw_decode(text.lstrip())
+    d.append(o)
+    text = text.lstrip()[n:]
+first, second = [x['snapshots'][0]['id'] for x in d[:2]]
+print([s['id'] for s in d[2]['snapshots']] == [first, second], [s['id'] for s in d[3]['snapshots']] == [first],
+      [s['id'] for s in d[4]['snapshots']] == [second], len(d[5]['trees']), d[6], len(d[7]['providers']))
+" <"$T_TMP/out")" "True True True 2 {'writers': []} 2"
+script <<END
+delete shadows volume "$dir"
+list shadows
+list volumes
+list providers
+END
+t_is "diskshadow's words for them" "$status $(snapshots)" "0 0"
+t_like "trees as vssadmin has volumes" "$out" "Volume path: $dir"
+
+script <<END
+add alias x "a b"
+exec sh -c "test '%x%' = 'a b' && test \"\$x\" = 'a b'"
+reset
+exec true %x%
+END
+t_is "reset forgets aliases" "$status" 2
+t_like "it is said which is missing" "$err" 'no alias x'
+script <<END
+add tree "$dir"
+create
+exec sh -c "test -n %SHADOW_1% && test -d '%UMBRA_SNAPSHOT_1%'"
+reset
+list snapshots
+set
+END
+t_is "D-2: reset lets volatile snapshots go" "$status $(grep -c 'Shadow Copy ID' <<<"$out")" "0 1"
+t_is "and forgets the tree" "$(grep -c '^tree ' <<<"$out")" 0
+
+t_like "set shows what was said" "$(printf '%s\n' "add tree '$dir' alias x" "add alias y z" set | umbra shell)" \
+	'context +backup.*tree +.*my data alias x.*alias +y = z'
+
+# ---- what it refuses
+
+# refuses STATUS REGEX LINE...
+refuses() {
+	local want=$1 regex=$2
+
+	shift 2
+	script < <(printf '%s\n' "$@")
+	t_is "refused: ${*: -1}" "$status" "$want" || t_diag "$err"
+	t_like "as it should be: ${*: -1}" "$err" "$regex"
+}
+refuses 1 'create needs a tree' 'create'
+refuses 1 'is not protected' "add tree $logs"
+refuses 1 'in the snapshot set already' "add tree \"$dir\"" "add tree \"$dir/.\""
+refuses 2 'there is no command frob' 'frob'
+refuses 2 'usage: add alias NAME VALUE' 'add alias x'
+refuses 2 'cannot be followed by this' 'set nonsense'
+refuses 2 'cannot be an alias' "add tree \"$dir\" alias 1x"
+refuses 2 'not closed' "add tree \"$dir"
+refuses 1 'no backup was begun' 'end backup'
+refuses 1 'this session has its snapshot set|snapshot set is complete' "add tree \"$dir\"" create create
+refuses 1 'invalid-argument' 'set option txfrecover'
+refuses 1 'excludes' 'set option noautorecover rollbackrecover'
+refuses 1 '.' 'set option plex' "add tree \"$dir\"" create
+refuses 1 'hardware providers' import
+refuses 1 'hardware providers' "mask x"
+refuses 1 'cannot be made independent' "break x"
+refuses 1 'not-supported' 'revert x'
+refuses 1 'not-supported' 'delete snapshots exposed /mnt'
+refuses 1 'one in the working directory needs its path|cannot be run' 'exec no-such-program'
+refuses 1 'No such file' 'exec /no/such/program'
+t_is "C-5, A-25: nothing of all this is left" "$(snapshots)" 0
+t_like "a line that is too long" "$(head -c 70000 /dev/zero | tr '\0' x | umbra shell 2>&1; echo "=$?")" 'longer than 64 KiB.*=1$'
+t_like "a line with a NUL in it" "$(printf 'he\0lp\n' | umbra shell 2>&1; echo "=$?")" 'NUL byte.*=1$'
+t_is "the last line needs no newline, and \\r before one is no harm" "$(printf 'exec echo a\r\nexec echo b' | umbra shell | xargs)" "a b"
+umbra shell -s "$T_TMP/none" >"$T_TMP/out" 2>"$T_TMP/err"
+t_is "no such script" "$?" 1
+t_is "without a coordinator it can be left again" "$(echo exit | UMBRA_SOCKET=$T_TMP/c/none umbra shell; echo $?)" 0
+t_is "K-6: but nothing is worked on" "$(echo 'list trees' | UMBRA_SOCKET=$T_TMP/c/none umbra shell 2>/dev/null; echo $?)" 3
+
+# ---- by pipe: the slot, and signals at each place
+
+mkfifo "$T_TMP/in"
+# piped [OPTION]...: a shell that reads what is written to descriptor 7; its pid
+piped() {
+	umbra shell "$@" <"$T_TMP/in" >"$T_TMP/out" 2>"$T_TMP/err" 3>&- &
+	shell_pid=$!
+	U_PIDS="${U_PIDS-} $shell_pid"
+	exec 7>"$T_TMP/in"
+}
+ended() {
+	exec 7>&-
+	wait "$shell_pid"
+	status=$?
+}
+said() {
+	grep -q "$1" "$T_TMP/out"
+}
+
+start F front-end
+piped
+printf '%s\n' "add tree '$dir'" "begin backup" "exec echo here" >&7
+t_ok "what is said is done at once" t_wait_for 30 said '^here'
+t_ok "S-9: while nothing is created the slot is free" umbra create -q --no-writers "$other"
+printf '%s\n' "create" "exec cat" "exec echo there" >&7
+t_ok "what it runs does not read the script" t_wait_for 30 said '^there'
+kill -TERM "$shell_pid"
+ended
+t_is "SIGTERM while it waits for a line: exit status" "$status" 1
+t_like "it is said" "$(cat "$T_TMP/err")" 'interrupted'
+t_is "K-3: the writers are told" "$(saw F)" "$whole backup-shutdown"
+stop
+
+start F front-end prepare-for-snapshot=stall
+piped -v
+printf '%s\n' "add tree '$dir'" "create" "exec touch '$T_TMP/never'" >&7
+t_ok "a creation stands still" t_wait_for 30 has_line F '^stalls prepare-for-snapshot'
+kill -HUP "$shell_pid"
+# The writer may go on only when Abort is on its way, else the set would be complete before.
+is_aborting() {
+	grep -q 'F: abort' "$T_TMP/err"
+}
+t_ok "SIGHUP leads to AbortBackup" t_wait_for 30 is_aborting || t_diag "$(cat "$T_TMP/err")"
+echo x >"$logs/F.go"
+ended
+t_is "SIGHUP in the midst of create: exit status" "$status" 1
+t_like "K-3, A-20: F gets Abort, then BackupShutdown" "$(saw F)" 'prepare-for-snapshot .*abort [a-z ]*backup-shutdown$'
+t_ok "no session is left" t_wait_for 30 no_session
+t_not "what follows is not run" test -e "$T_TMP/never"
+stop
+
+start F front-end
+mkfifo "$T_TMP/hold"
+piped
+printf '%s\n' "add tree '$dir'" "begin backup" "create" \
+	"exec sh -c 'trap \"echo stopped; exit 0\" TERM; echo ready; while :; do read x <\"$T_TMP/hold\"; done'" "end backup" >&7
+t_ok "a program runs" t_wait_for 30 said '^ready'
+kill -TERM "$shell_pid"
+ended
+t_ok "a signal is handed on to it" said '^stopped'
+t_is "and ends the shell: exit status" "$status" 1
+t_is "K-3: the backup does not count" "$(saw F)" "$whole backup-shutdown"
+stop
+
+piped
+printf '%s\n' "set context persistent nowriters" "add tree '$dir'" "create" "exec echo made" >&7
+t_ok "a persistent one" t_wait_for 30 said '^made'
+kill -KILL "$shell_pid"
+ended
+t_ok "even after kill -9 the session ends" t_wait_for 30 no_session
+t_is "D-14: what is persistent stays" "$(umbra list --json "$dir" | u_json "len(j['snapshots'])")" 1
+umbra delete -q -y --for "$dir" --all
+umbra delete -q -y --for "$other" --all
+
+# ---- by hand
+
+cat >"$T_TMP/hand.py" <<'END'
+import os, pty, sys, select
+def until(fd, want, seen=b''):
+    while want not in seen:
+        if not select.select([fd], [], [], 60)[0]:
+            sys.exit('no %r in %r' % (want, seen))
+        try:
+            more = os.read(fd, 4096)
+        except OSError:
+            more = b''
+        if not more:
+            sys.exit('ended without %r: %r' % (want, seen))
+        seen += more
+    return seen
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ['TERM'] = 'vt100'
+    os.execvp('umbra', ['umbra', 'shell'])
+until(fd, b'umbra> ')
+os.write(fd, b'frob\r')
+until(fd, b'there is no command frob')
+os.write(fd, b'exec printf <%%s>\\\\n after\r')
+until(fd, b'<after>')
+os.write(fd, b'exec stty -a\r')
+seen = until(fd, b'icanon')
+if b'-icanon' in seen:
+    sys.exit('the terminal is not given back: %r' % seen)
+until(fd, b'umbra> ', seen[seen.index(b'icanon'):])
+os.write(fd, sys.argv[1].encode() + (b'' if sys.argv[1] == '\x03' else b'\r'))
+try:
+    while os.read(fd, 4096):
+        pass
+except OSError:
+    pass # the terminal is gone
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.exit(0 if status == int(sys.argv[2]) else 'exit status %d' % status)
+END
+t_ok "by hand: an error does not end it, exit does" python3 "$T_TMP/hand.py" exit 0
+t_ok "nor does a line with nothing but a remark" python3 "$T_TMP/hand.py" "# so
+quit" 0
+t_ok "K-3: SIGINT ends it" python3 "$T_TMP/hand.py" $'\003' 1
+t_ok "and so does the end of the input" python3 "$T_TMP/hand.py" $'\004' 0
+
+t_ok "unprotect" umbra unprotect "$dir"
+t_ok "unprotect the other" umbra unprotect "$other"
+u_end
