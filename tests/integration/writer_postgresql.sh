@@ -26,7 +26,7 @@ inserted() {
 }
 sql "create table t(id serial)"
 
-d_start postgresql --lock-wait 2 "$conn"
+d_start postgresql "$conn"
 d_is "identify" "identify" ok
 t_like "the document names the cluster (M-2)" "$D_DOCUMENT" '"type":"database".*"file_sets":.*"path":"'"$data"'"'
 t_like "and what is no part of it" "$D_DOCUMENT" '"exclude_files":.*postmaster.pid'
@@ -56,7 +56,7 @@ d_is "freeze" "freeze s1 20000" ok
 sql "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'umbra-writer'" >/dev/null
 d_like "a session lost between Freeze and Thaw fails" "thaw s1" '^fail retryable:'
 d_is "again: it connects anew" "prepare-for-snapshot" ok
-d_is "freeze" "freeze s1 1000" ok
+d_is "freeze" "freeze s1 5000" ok
 session_gone() {
 	[ "$(sql "select count(*) from pg_stat_activity where application_name = 'umbra-writer'")" = 0 ]
 }

@@ -81,7 +81,7 @@ for how in aof rdb; do
 	t_is "$how: after kill -9 it goes on long before the window ends (W-4)" "$(timeout 20 "$REDIS_CLI" -s "$sock/redis.sock" set n 9)" OK
 	d_start redis --server-socket "$sock/redis.sock"
 	d_is "$how: again" "prepare-for-snapshot" ok
-	d_is "$how: freeze" "freeze s1 2000" ok
+	d_is "$how: freeze" "freeze s1 5000" ok
 	kill -STOP "$D_PID"
 	t_is "$how: when the writer stands still it goes on with the window's end (W-4)" "$(timeout 20 "$REDIS_CLI" -s "$sock/redis.sock" set n 10)" OK
 	kill -CONT "$D_PID"

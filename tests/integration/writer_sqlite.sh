@@ -26,7 +26,7 @@ for mode in delete wal truncate persist; do
 	for f in a b; do
 		sql "$dir/$f.db" "pragma journal_mode = $mode; create table t(id integer primary key); $add" >/dev/null
 	done
-	d_start sqlite --lock-wait 1 "$dir/b.db" "$dir/a.db"
+	d_start sqlite "$dir/b.db" "$dir/a.db"
 	d_is "$mode: identify" "identify" ok
 	d_is "$mode: prepare" "prepare-for-snapshot" ok
 	t_is "$mode: prepared, everything goes on" "$(sql "$dir/a.db" "$add $count")" 2
@@ -64,7 +64,7 @@ for mode in delete wal truncate persist; do
 	t_like "$mode: frozen" "$(sql "$dir/a.db" "$add")" "$locked"
 	d_kill
 	t_is "$mode: after kill -9 it goes on at once (W-4)" "$(sql "$dir/a.db" "$add $count")" 4
-	d_start sqlite --lock-wait 1 "$dir/a.db" "$dir/b.db"
+	d_start sqlite "$dir/a.db" "$dir/b.db"
 	d_is "$mode: again" "prepare-for-snapshot" ok
 	d_is "$mode: freeze" "freeze s1 20000" ok
 	d_end
@@ -72,7 +72,7 @@ for mode in delete wal truncate persist; do
 done
 
 # Somebody else in the middle of a transaction.
-d_start sqlite --lock-wait 1 "$dir/a.db" "$dir/b.db"
+d_start sqlite --lock-wait 3 "$dir/a.db" "$dir/b.db"
 mkfifo "$T_TMP/hold"
 sqlite3 "$dir/b.db" <"$T_TMP/hold" >"$T_TMP/hold.out" 2>&1 3>&- 8>&- 9<&- &
 holder=$!
