@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "cow/base/err.h"
+#include "cow/base/fdpass.h"
 #include "tools/commands.h"
 #include "tools/common.h"
-#include "tools/fdpass.h"
 #include "tools/ns.h"
 #include "tools/path.h"
 #include "tools/print.h"

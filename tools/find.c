@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "cow/base/err.h"
+#include "cow/base/mounts.h"
 #include "tools/common.h"
-#include "tools/mounts.h"
 #include "tools/path.h"
 #include "tools/text.h"
 

@@ -5,11 +5,11 @@
 #include <sys/stat.h>
 
 #include "cow/base/err.h"
+#include "cow/base/fusemount.h"
+#include "cow/base/mounts.h"
 #include "tools/commands.h"
 #include "tools/common.h"
 #include "tools/find.h"
-#include "tools/fusemount.h"
-#include "tools/mounts.h"
 #include "tools/ns.h"
 #include "tools/path.h"
 #include "tools/print.h"

@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "cow/base/err.h"
+#include "cow/base/fdpass.h"
+#include "cow/base/fusemount.h"
+#include "cow/base/mounts.h"
 #include "tools/common.h"
-#include "tools/fdpass.h"
-#include "tools/fusemount.h"
-#include "tools/mounts.h"
 
 static int write_text(const char *path, const char *text)
 {

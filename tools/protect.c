@@ -13,10 +13,10 @@
 #include "cow/base/bytes.h"
 #include "cow/base/clock.h"
 #include "cow/base/err.h"
+#include "cow/base/fusemount.h"
+#include "cow/base/mounts.h"
 #include "tools/commands.h"
 #include "tools/common.h"
-#include "tools/fusemount.h"
-#include "tools/mounts.h"
 #include "tools/path.h"
 #include "tools/print.h"
 

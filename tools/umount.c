@@ -4,10 +4,10 @@
 #include <getopt.h>
 
 #include "cow/base/err.h"
+#include "cow/base/fusemount.h"
+#include "cow/base/mounts.h"
 #include "tools/commands.h"
 #include "tools/common.h"
-#include "tools/fusemount.h"
-#include "tools/mounts.h"
 #include "tools/path.h"
 #include "tools/print.h"
 

@@ -2,9 +2,9 @@
 #include <errno.h>
 
 #include "tests/support/leaks.h"
-#include "tools/mounts.h"
+#include "cow/base/mounts.h"
 
-Test(tools_mounts, parses_a_line_with_any_number_of_tags)
+Test(base_mounts, parses_a_line_with_any_number_of_tags)
 {
 	struct mount m;
 
@@ -26,7 +26,7 @@ Test(tools_mounts, parses_a_line_with_any_number_of_tags)
 	assert_no_leaks();
 }
 
-Test(tools_mounts, undoes_the_kernels_escapes)
+Test(base_mounts, undoes_the_kernels_escapes)
 {
 	struct mount m;
 
@@ -40,7 +40,7 @@ Test(tools_mounts, undoes_the_kernels_escapes)
 	assert_no_leaks();
 }
 
-Test(tools_mounts, refuses_broken_lines)
+Test(base_mounts, refuses_broken_lines)
 {
 	struct mount m = { 0 };
 
@@ -51,7 +51,7 @@ Test(tools_mounts, refuses_broken_lines)
 	assert_no_leaks();
 }
 
-Test(tools_mounts, finds_the_deepest_and_the_uppermost)
+Test(base_mounts, finds_the_deepest_and_the_uppermost)
 {
 	static char type[] = "fuse.umbra", other[] = "ext4", source[] = "umbra";
 	static char root[] = "/", a[] = "/a", ab[] = "/a/b";
@@ -71,7 +71,7 @@ Test(tools_mounts, finds_the_deepest_and_the_uppermost)
 	assert_no_leaks();
 }
 
-Test(tools_mounts, reads_the_real_table)
+Test(base_mounts, reads_the_real_table)
 {
 	struct mounts m = { 0 };
 

@@ -1,8 +1,8 @@
-/* tools/fdpass.h - hand a descriptor and a few words through a socket. Source: unix(7), SCM_RIGHTS.
+/* cow/base/fdpass.h - hand a descriptor and a few words through a socket. Source: unix(7), SCM_RIGHTS.
  * Errors:  0 or -errno, ret_ arguments then untouched.
  * Threads: any. */
-#ifndef UMBRA_TOOLS_FDPASS_H
-#define UMBRA_TOOLS_FDPASS_H
+#ifndef UMBRA_COW_BASE_FDPASS_H
+#define UMBRA_COW_BASE_FDPASS_H
 
 #include <stddef.h>
 

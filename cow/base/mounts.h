@@ -1,9 +1,9 @@
-/* tools/mounts.h - the mount table of this process.
+/* cow/base/mounts.h - the mount table of this process.
  * Job:     read /proc/self/mountinfo and find mounts in it. Source: proc_pid_mountinfo(5).
  * Errors:  0 or -errno, ret_ arguments then untouched.
  * Threads: any; no state but the caller's table. */
-#ifndef UMBRA_TOOLS_MOUNTS_H
-#define UMBRA_TOOLS_MOUNTS_H
+#ifndef UMBRA_COW_BASE_MOUNTS_H
+#define UMBRA_COW_BASE_MOUNTS_H
 
 #include <stdbool.h>
 #include <stddef.h>

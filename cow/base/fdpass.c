@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "tools/fdpass.h"
+#include "cow/base/fdpass.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "tools/fusemount.h"
+#include "cow/base/fusemount.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +15,8 @@
 #include <unistd.h>
 
 #include "cow/base/cleanup.h"
-#include "tools/fdpass.h"
-#include "tools/mounts.h"
+#include "cow/base/fdpass.h"
+#include "cow/base/mounts.h"
 
 bool fusemount_privileged(void)
 {
@@ -44,24 +46,75 @@ int fusemount_direct(const char *target, const char *source, int *ret_fd)
 	return 0;
 }
 
-/* Run fusermount3; returns its exit status, or -errno. comm -1: none. */
+#define COMM_FD 3 /* of the helper's: no option of ours has another descriptor */
+
+/* Our environment with the descriptor's number instead of whatever stood there. Borrowed strings. */
+static char **helper_environment(char *own)
+{
+	size_t n = 0, kept = 0;
+	char **list;
+
+	while (environ && environ[n])
+		n++;
+	list = calloc(n + 2, sizeof(*list));
+	if (!list)
+		return NULL;
+	list[kept++] = own;
+	for (size_t i = 0; i < n; i++)
+		if (strncmp(environ[i], "_FUSE_COMMFD=", 13) != 0)
+			list[kept++] = environ[i];
+	return list;
+}
+
+/* umbrafs has signals blocked and ignored; the helper starts as from a shell. */
+static int spawn_helper(char **argv, int comm, char **environment, pid_t *ret)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	sigset_t none, fatal;
+	int r;
+
+	sigemptyset(&none);
+	sigemptyset(&fatal);
+	sigaddset(&fatal, SIGPIPE);
+	r = posix_spawn_file_actions_init(&files);
+	if (r != 0)
+		return -r;
+	r = posix_spawnattr_init(&attr);
+	if (r == 0) {
+		if (comm >= 0)
+			r = posix_spawn_file_actions_adddup2(&files, comm, COMM_FD);
+		if (r == 0)
+			r = posix_spawnattr_setsigmask(&attr, &none);
+		if (r == 0)
+			r = posix_spawnattr_setsigdefault(&attr, &fatal);
+		if (r == 0)
+			r = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK |
+								    POSIX_SPAWN_SETSIGDEF);
+		if (r == 0)
+			r = posix_spawnp(ret, argv[0], &files, &attr, argv, environment);
+		posix_spawnattr_destroy(&attr);
+	}
+	posix_spawn_file_actions_destroy(&files);
+	return -r;
+}
+
+/* Run fusermount3; returns its exit status, or -errno. comm -1: none. posix_spawn, since other threads may hold
+ * any lock while one forks. */
 static int run_helper(char **argv, int comm)
 {
-	char number[16];
-	int status;
+	char own[32];
+	CLEANUP(free_p) char **environment = NULL;
+	int status, r;
 	pid_t pid;
 
-	snprintf(number, sizeof(number), "%d", comm);
-	pid = fork();
-	if (pid < 0)
-		return -errno;
-	if (pid == 0) {
-		if (comm >= 0 &&
-		    (fcntl(comm, F_SETFD, 0) < 0 || setenv("_FUSE_COMMFD", number, 1) < 0))
-			_exit(126);
-		execvp(argv[0], argv);
-		_exit(errno == ENOENT ? 127 : 126);
-	}
+	snprintf(own, sizeof(own), "_FUSE_COMMFD=%d", COMM_FD);
+	environment = helper_environment(own);
+	if (!environment)
+		return -ENOMEM;
+	r = spawn_helper(argv, comm, environment, &pid);
+	if (r < 0)
+		return r == -ENOENT ? -ENOPKG : r;
 	while (waitpid(pid, &status, 0) < 0) {
 		if (errno != EINTR)
 			return -errno;

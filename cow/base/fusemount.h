@@ -1,10 +1,10 @@
-/* tools/fusemount.h - FUSE mounts whose server is another process.
+/* cow/base/fusemount.h - FUSE mounts whose server is another process.
  * Job:     mount read-only, yielding the descriptor to serve on; unmount.
  * Errors:  0 or -errno, ret_ arguments then untouched.
- * Threads: the command has one (a helper is forked).
+ * Threads: any (a helper is started and waited for).
  * Source:  mount(8) of fuse in Documentation/filesystems/fuse.rst; fusermount3(1), _FUSE_COMMFD. */
-#ifndef UMBRA_TOOLS_FUSEMOUNT_H
-#define UMBRA_TOOLS_FUSEMOUNT_H
+#ifndef UMBRA_COW_BASE_FUSEMOUNT_H
+#define UMBRA_COW_BASE_FUSEMOUNT_H
 
 #include <stdbool.h>
 
