@@ -563,6 +563,47 @@ int cow_index_scan(struct cow_index *ix, const void *prefix, size_t prefix_len, 
 	return r;
 }
 
+static int walk_below(struct view *v, const void *from, size_t from_len, const void *to, size_t to_len,
+		      int (*each)(void *, const void *, size_t, const void *, size_t), void *userdata)
+{
+	MDB_val k, d;
+	int r = from_mdb(mdb_cursor_renew(v->rd->txn, v->rd->cursor));
+
+	if (r == 0)
+		r = cursor_ge(v->rd->cursor, from, from_len, 0, &k, &d);
+	while (r == 0 && cow_key_cmp(k.mv_data, k.mv_size, to, to_len) < 0) {
+		r = each(userdata, k.mv_data, k.mv_size, d.mv_data, d.mv_size);
+		if (r == 0)
+			r = from_mdb(mdb_cursor_get(v->rd->cursor, &k, &d, MDB_NEXT));
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+int cow_index_walk(struct cow_index *ix, const void *from, size_t from_len, const void *to, size_t to_len,
+		   int (*each)(void *userdata, const void *key, size_t key_len, const void *val, size_t val_len),
+		   void *userdata)
+{
+	const struct cow_entry *e;
+	struct view v;
+	int r;
+
+	assert(from_len > 0 && from_len <= COW_INDEX_KEY_MAX && to_len <= COW_INDEX_KEY_MAX);
+	r = lock_with_reader(ix);
+	if (r < 0)
+		return r;
+	e = memory_ge(ix, from, from_len, 0);
+	if (e && cow_key_cmp(e->bytes, e->key_len, to, to_len) < 0)
+		r = -EAGAIN;
+	else
+		r = reader_begin_locked(ix, &v);
+	ulock_unlock(&ix->lock);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	r = walk_below(&v, from, from_len, to, to_len, each, userdata);
+	reader_end(ix, &v);
+	return r;
+}
+
 /* -- the role of the writer -- */
 
 static void take_role_locked(struct cow_index *ix)

@@ -58,6 +58,13 @@ int cow_index_scan(struct cow_index *ix, const void *prefix, size_t prefix_len, 
 		   int (*each)(void *userdata, const void *key, size_t key_len, const void *val, size_t val_len),
 		   void *userdata);
 
+/* Visit what is in LMDB from `from` on and before `to`, in order, as of one moment: one look-up for all of it. -EAGAIN, and
+ * nothing is visited, when memory has an entry there: ask key by key then. Key and value are borrowed until `each`
+ * returns; it must not call anything here. Non-zero from `each` ends it with that value. */
+int cow_index_walk(struct cow_index *ix, const void *from, size_t from_len, const void *to, size_t to_len,
+		   int (*each)(void *userdata, const void *key, size_t key_len, const void *val, size_t val_len),
+		   void *userdata);
+
 /* One atomic change of many keys, after a flush: readers see all of it or nothing. Other writers wait meanwhile (only the
  * writer thread is one: puts go to memory, where they are newer than the batch, and wait for it when memory is full). From
  * begin to end the thread holds rank INDEX and stays the same (LMDB); it may look up, but not put, flush or wipe. The

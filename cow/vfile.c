@@ -202,42 +202,80 @@ static int read_cluster(struct cow_vfile *f, const struct stretch *s, uint8_t *c
 
 /* ---- whole clusters side by side in the store, as a file that was overwritten in order has them ----
  *
- * They are looked up one after another, and changes may come in between; yet what is found is what one look at all of
- * them would have found. For this epoch the record with the smallest label from its own on counts, and of a record that
- * exists nothing changes but the label, when one is dropped, to that of the next older epoch: the order among those
- * that count stays. What is new has the newest label, and is made only where none of that label is. So a large hole that
- * would count instead of what we find was there when `clear` was looked up. And a label that has changed is noticed
- * when the bytes are read (-ENOENT). */
+ * They are looked up after the first, one by one where some are still in memory, and changes may come in between; yet what
+ * is found is what one look at all of them would have found. For this epoch the record with the smallest label from its
+ * own on counts, and of a record that exists nothing changes but the label, when one is dropped, to that of the next
+ * older epoch: the order among those that count stays. What is new has the newest label, and is made only where none of
+ * that label is. So a large hole that would count instead of what we find was there when `clear` was looked up. And a
+ * label that has changed is noticed when the bytes are read (-ENOENT). */
 
-/* How many clusters from c on, at most `max`, follow each other like that; s is the first. Their checksums, too. */
-static unsigned map_run(struct cow_vfile *f, const struct stretch *s, uint64_t c, unsigned max,
-			uint64_t hashes[RUN_MAX])
+struct run {
+	const struct stretch *s; /* the first cluster */
+	uint64_t first, epoch;
+	unsigned n, steps; /* clusters so far; keys looked at */
+	uint64_t hashes[RUN_MAX];
+};
+
+/* Whether this record, the one that counts for its cluster, goes on with the run. If not it is mapped by itself. */
+static bool run_add(struct run *run, uint64_t block, uint64_t label, const void *val, size_t len)
+{
+	const struct stretch *s = run->s;
+	struct cow_data d;
+
+	if (block != run->first + run->n || label != s->label ||
+	    cow_format_get_data(val, len, &d) < 0 || d.dat != s->data.dat ||
+	    d.len != COW_CLUSTER_SIZE || d.off != s->data.off + (uint64_t)run->n * COW_CLUSTER_SIZE)
+		return false;
+	run->hashes[run->n++] = d.hash;
+	return true;
+}
+
+/* Keys come in the order of clusters, then labels: the first label from the epoch on counts. */
+static int run_step(void *userdata, const void *key, size_t key_len, const void *val, size_t len)
+{
+	struct run *run = userdata;
+	uint64_t block = cow_key_get_block(key), label = cow_key_get_epoch(key, key_len);
+
+	if (++run->steps > 4 * RUN_MAX)
+		return 1; /* many snapshots: no better than one look-up for each */
+	if (block < run->first + run->n || label < run->epoch)
+		return 0;
+	return run_add(run, block, label, val, len) ? 0 : 1;
+}
+
+static void run_one_by_one(struct cow_view *v, uint64_t ino, unsigned max, struct run *run)
 {
 	CLEANUP(cow_buf_done) struct cow_buf val = { 0 };
-	struct cow_view *v = f->vn->view;
-	uint64_t block, label;
-	struct cow_data d;
-	unsigned n = 1;
+	uint64_t block, label, c;
 
-	hashes[0] = s->data.hash;
-	for (; n < max; n++) {
-		if (preserve_next_block(v->st, f->vn->ino, v->e->id, 0, c + n, c + n + 1, &block,
-					&label, &val) < 0 ||
-		    label != s->label || cow_format_get_data(val.data, val.len, &d) < 0 ||
-		    d.dat != s->data.dat || d.len != COW_CLUSTER_SIZE ||
-		    d.off != s->data.off + (uint64_t)n * COW_CLUSTER_SIZE)
-			break; /* whatever it is, it is mapped by itself */
-		hashes[n] = d.hash;
-	}
-	return n;
+	for (c = run->first + 1; c < run->first + max; c++)
+		if (preserve_next_block(v->st, ino, v->e->id, 0, c, c + 1, &block, &label, &val) <
+			    0 ||
+		    !run_add(run, block, label, val.data, val.len))
+			return;
+}
+
+/* How many clusters from c on, at most `max`, follow each other like that; s is the first. Their checksums, too. */
+static void map_run(struct cow_vfile *f, const struct stretch *s, uint64_t c, unsigned max,
+		    struct run *ret)
+{
+	uint8_t from[COW_KEY_MAX], to[COW_KEY_MAX];
+	struct cow_view *v = f->vn->view;
+	uint64_t ino = f->vn->ino;
+
+	*ret = (struct run){ .s = s, .first = c, .epoch = v->e->id, .n = 1 };
+	ret->hashes[0] = s->data.hash;
+	if (cow_index_walk(v->st->index, from, cow_key_data(from, ino, 0, c + 1, 0), to,
+			   cow_key_data(to, ino, 0, c + max, 0), run_step, ret) == -EAGAIN)
+		run_one_by_one(v, ino, max, ret);
 }
 
 /* Bytes read of [off, off+len), 0: no run begins here; or -ENOENT as above. */
 static ssize_t read_run(struct cow_vfile *f, const struct stretch *s, uint8_t *buf, size_t len,
 			uint64_t off)
 {
-	uint64_t c = off / COW_CLUSTER_SIZE, max = len / COW_CLUSTER_SIZE, hashes[RUN_MAX];
-	unsigned n;
+	uint64_t c = off / COW_CLUSTER_SIZE, max = len / COW_CLUSTER_SIZE;
+	struct run run;
 	int r;
 
 	if (off % COW_CLUSTER_SIZE || s->data.len != COW_CLUSTER_SIZE)
@@ -246,14 +284,15 @@ static ssize_t read_run(struct cow_vfile *f, const struct stretch *s, uint8_t *b
 		max = s->clear > c ? s->clear - c : 0;
 	if (max < 2)
 		return 0;
-	n = map_run(f, s, c, max < RUN_MAX ? (unsigned)max : RUN_MAX, hashes);
-	r = read_stored(f, s, buf, (size_t)n * COW_CLUSTER_SIZE);
+	map_run(f, s, c, max < RUN_MAX ? (unsigned)max : RUN_MAX, &run);
+	r = read_stored(f, s, buf, (size_t)run.n * COW_CLUSTER_SIZE);
 	if (r < 0)
 		return r;
-	for (unsigned i = 0; i < n; i++)
-		if (!is_sound(f, buf + (size_t)i * COW_CLUSTER_SIZE, COW_CLUSTER_SIZE, hashes[i]))
+	for (unsigned i = 0; i < run.n; i++)
+		if (!is_sound(f, buf + (size_t)i * COW_CLUSTER_SIZE, COW_CLUSTER_SIZE,
+			      run.hashes[i]))
 			return -EIO; /* I-4 */
-	return (ssize_t)n * COW_CLUSTER_SIZE;
+	return (ssize_t)run.n * COW_CLUSTER_SIZE;
 }
 
 /* Bytes believed of [off, off+len), which is all LIVE by the map; 0: map again. */

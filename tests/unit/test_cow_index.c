@@ -344,6 +344,42 @@ Test(cow_index, a_scan_starts_where_asked_and_stays_in_its_prefix)
 	expect_scan("x", NULL, "");
 }
 
+static int walk(const char *from, const char *to, int (*each)(void *, const void *, size_t, const void *, size_t),
+		void *userdata)
+{
+	return cow_index_walk(ix, from, strlen(from), to, strlen(to), each, userdata);
+}
+
+static int never(void *userdata, const void *key, size_t key_len, const void *val, size_t val_len)
+{
+	cr_assert_fail("visited");
+	return 0;
+}
+
+Test(cow_index, a_walk_visits_what_is_written_from_one_key_to_before_another)
+{
+	struct words seen = { "" };
+
+	put("a", "0");
+	put("b1", "1");
+	put("b2", "2");
+	put("b3", "3");
+	flush();
+	put("b0", "");
+	put("b3", "three");
+	cr_assert_eq(walk("b1", "b3", append_word, &seen), 0);
+	cr_assert_str_eq(seen.text, "b1=1 b2=2 ");
+	cr_assert_eq(walk("b11", "b2", never, NULL), 0);
+	cr_assert_eq(walk("b1", "b3\1", never, NULL), -EAGAIN, "b3 is newer in memory");
+	cr_assert_eq(walk("b", "b1", never, NULL), -EAGAIN);
+	flush();
+	seen.text[0] = '\0';
+	cr_assert_eq(walk("b", "zzz", append_word, &seen), 0, "the stamp is no entry");
+	cr_assert_str_eq(seen.text, "b0= b1=1 b2=2 b3=three ");
+	cr_assert_eq(cow_index_wipe(ix), 0);
+	cr_assert_eq(walk("b", "zzz", never, NULL), 0);
+}
+
 static int stop_at_two(void *userdata, const void *key, size_t key_len, const void *val, size_t val_len)
 {
 	return ++*(int *)userdata == 2 ? -ECANCELED : 0;
@@ -357,6 +393,10 @@ Test(cow_index, a_scan_ends_when_told)
 	put("2", "");
 	put("3", "");
 	cr_assert_eq(cow_index_scan(ix, "", 0, NULL, 0, stop_at_two, &calls), -ECANCELED);
+	cr_assert_eq(calls, 2);
+	flush();
+	calls = 0;
+	cr_assert_eq(walk("1", "9", stop_at_two, &calls), -ECANCELED);
 	cr_assert_eq(calls, 2);
 }
 

@@ -26,7 +26,7 @@ TestSuite(cow_vfile, .init = setup, .fini = teardown, .timeout = 60);
 
 enum { CLUSTERS = 32 };
 
-static char buf[CLUSTERS * COW_CLUSTER_SIZE];
+static char buf[CLUSTERS * COW_CLUSTER_SIZE], early[sizeof(buf)];
 
 /* -- words -- */
 
@@ -36,11 +36,16 @@ static void a_file(int value)
 	deed_fill(&h, "f", 0, CLUSTERS * C, value);
 }
 
+/* The same while the index has it in memory, and when all is written. */
 static void read_at_once(uint64_t epoch)
 {
-	ssize_t n = look_read(&h, epoch, "f", buf, sizeof(buf), 0);
+	ssize_t n = look_read(&h, epoch, "f", early, sizeof(early), 0);
 
+	cr_assert_eq(n, (ssize_t)sizeof(early), "%zd bytes", n);
+	cr_assert_eq(cow_index_flush(h.st->index), 0);
+	n = look_read(&h, epoch, "f", buf, sizeof(buf), 0);
 	cr_assert_eq(n, (ssize_t)sizeof(buf), "%zd bytes", n);
+	cr_assert_eq(memcmp(buf, early, sizeof(buf)), 0);
 }
 
 /* Clusters [from, to) of what was read have this value in all bytes. */
@@ -64,18 +69,42 @@ static int count_reads(void *userdata, enum cow_file_op op, int fd, const char *
 
 /* -- runs -- */
 
+/* Also where each cluster has records of older and of newer snapshots. */
 Test(cow_vfile, clusters_side_by_side_come_with_one_read)
+{
+	enum { SNAPSHOTS = 3 };
+	uint64_t s[SNAPSHOTS];
+
+	a_file('a');
+	for (int i = 0; i < SNAPSHOTS; i++) {
+		s[i] = deed_snapshot(&h);
+		deed_fill(&h, "f", 0, CLUSTERS * C, 'b' + i);
+	}
+	for (int i = 0; i < SNAPSHOTS; i++) {
+		atomic_store(&reads, 0);
+		cow_file_set_hook(count_reads, NULL);
+		read_at_once(s[i]);
+		cow_file_set_hook(NULL, NULL);
+		cr_assert_leq(atomic_load(&reads), 4, "%u reads", atomic_load(&reads));
+		has(0, CLUSTERS, 'a' + i);
+	}
+	assert_no_leaks();
+}
+
+/* Side by side in the store is not yet side by side in the file. */
+Test(cow_vfile, a_cluster_that_was_left_alone_ends_a_run)
 {
 	uint64_t s;
 
 	a_file('a');
+	for (unsigned i = 0; i < CLUSTERS; i++)
+		deed_fill(&h, "f", (off_t)(i * C), C, 'A' + (int)i);
 	s = deed_snapshot(&h);
-	deed_fill(&h, "f", 0, CLUSTERS * C, 'b');
-	cow_file_set_hook(count_reads, NULL);
+	for (unsigned i = 0; i < CLUSTERS; i += 2)
+		deed_fill(&h, "f", (off_t)(i * C), C, 'z');
 	read_at_once(s);
-	cow_file_set_hook(NULL, NULL);
-	cr_assert_leq(atomic_load(&reads), 2, "%u reads", atomic_load(&reads));
-	has(0, CLUSTERS, 'a');
+	for (unsigned i = 0; i < CLUSTERS; i++)
+		has(i, i + 1, 'A' + (int)i);
 	assert_no_leaks();
 }
 
@@ -111,6 +140,24 @@ Test(cow_vfile, what_was_saved_in_another_order_is_put_right)
 	assert_no_leaks();
 }
 
+/* Each cluster under many labels, of which one counts; at the oldest, at the newest and between. */
+Test(cow_vfile, each_of_many_snapshots_has_its_own)
+{
+	enum { SNAPSHOTS = 20 };
+	uint64_t s[SNAPSHOTS];
+
+	a_file('a');
+	for (int i = 0; i < SNAPSHOTS; i++) {
+		s[i] = deed_snapshot(&h);
+		deed_fill(&h, "f", 0, CLUSTERS * C, 'b' + i);
+	}
+	for (int i = 0; i < SNAPSHOTS; i++) {
+		read_at_once(s[i]);
+		has(0, CLUSTERS, 'a' + i);
+	}
+	assert_no_leaks();
+}
+
 /* A hole of 64 clusters is one record of its own kind. That it came first must show, although each of its clusters was
  * written, and preserved with those around it, in the next epoch. */
 Test(cow_vfile, an_older_large_hole_counts_before_what_was_written_into_it)
@@ -131,6 +178,7 @@ Test(cow_vfile, an_older_large_hole_counts_before_what_was_written_into_it)
 	deed_fill(&h, "f", LARGE * (off_t)C, LARGE * C, 'x');
 	filled = deed_snapshot(&h);
 	deed_fill(&h, "f", 0, SIZE * C, 'y');
+	cr_assert_eq(cow_index_flush(h.st->index), 0);
 	cr_assert_eq(look_read(&h, holes, "f", all + FROM * C, sizeof(all) - FROM * C, FROM * C),
 		     (ssize_t)(sizeof(all) - FROM * C));
 	for (size_t i = FROM * C; i < sizeof(all); i++)
