@@ -161,28 +161,31 @@ static struct epoch *find_label(struct cow_store *st, uint64_t label)
 	return found;
 }
 
-/* Bytes of the store from where s has its cluster on. -ENOENT: it was just given another label; map again. */
-static int read_stored(struct cow_vfile *f, const struct stretch *s, uint8_t *buf, size_t len)
+/* `n` clusters side by side in the store, the first of them d; `d` goes on with their records. -ENOENT: they were just given
+ * another label; map again. -EIO also where they are not what was stored (I-4). */
+static int read_stored(struct cow_vfile *f, uint64_t label, const struct cow_data *d, uint8_t *buf,
+		       unsigned n)
 {
 	struct cow_store *st = f->vn->view->st;
-	struct epoch *e = find_label(st, s->label);
-	ssize_t n = -ENOENT;
+	size_t len = n > 1 ? (size_t)n * COW_CLUSTER_SIZE : d->len;
+	struct epoch *e = find_label(st, label);
+	ssize_t got = -ENOENT;
 	int fd;
 
 	if (!e)
 		return -ENOENT;
-	fd = epochfile_dat_fd(st, e, s->data.dat);
+	fd = epochfile_dat_fd(st, e, d->dat);
 	if (fd >= 0)
-		n = cow_file_pread(fd, buf, len, (off_t)s->data.off);
+		got = cow_file_pread(fd, buf, len, (off_t)d->off);
 	epoch_unref(e);
-	if (n < 0)
-		return (int)n;
-	return (size_t)n == len ? 0 : -EIO;
-}
-
-static bool is_sound(const struct cow_vfile *f, const uint8_t *cluster, size_t len, uint64_t hash)
-{
-	return cow_hash(cluster, len, f->vn->view->st->seed) == hash;
+	if (got < 0)
+		return (int)got;
+	if ((size_t)got != len)
+		return -EIO;
+	for (unsigned i = 0; i < n; i++)
+		if (cow_hash(buf + (size_t)i * COW_CLUSTER_SIZE, d[i].len, st->seed) != d[i].hash)
+			return -EIO;
+	return 0;
 }
 
 static int read_cluster(struct cow_vfile *f, const struct stretch *s, uint8_t *cluster)
@@ -191,16 +194,14 @@ static int read_cluster(struct cow_vfile *f, const struct stretch *s, uint8_t *c
 
 	if (s->data.len > COW_CLUSTER_SIZE)
 		return -ENOENT;
-	r = read_stored(f, s, cluster, s->data.len);
+	r = read_stored(f, s->label, &s->data, cluster, 1);
 	if (r < 0)
 		return r;
-	if (!is_sound(f, cluster, s->data.len, s->data.hash))
-		return -EIO; /* I-4 */
 	memset(cluster + s->data.len, 0, COW_CLUSTER_SIZE - s->data.len);
 	return 0;
 }
 
-/* ---- whole clusters side by side in the store, as a file that was overwritten in order has them ----
+/* ---- a run: whole clusters, one after another in the file, all preserved under one label ----
  *
  * They are looked up after the first, one by one where some are still in memory, and changes may come in between; yet what
  * is found is what one look at all of them would have found. For this epoch the record with the smallest label from its
@@ -210,23 +211,20 @@ static int read_cluster(struct cow_vfile *f, const struct stretch *s, uint8_t *c
  * label that has changed is noticed when the bytes are read (-ENOENT). */
 
 struct run {
-	const struct stretch *s; /* the first cluster */
-	uint64_t first, epoch;
+	uint64_t first, label, epoch;
 	unsigned n, steps; /* clusters so far; keys looked at */
-	uint64_t hashes[RUN_MAX];
+	struct cow_data data[RUN_MAX];
 };
 
 /* Whether this record, the one that counts for its cluster, goes on with the run. If not it is mapped by itself. */
 static bool run_add(struct run *run, uint64_t block, uint64_t label, const void *val, size_t len)
 {
-	const struct stretch *s = run->s;
-	struct cow_data d;
+	struct cow_data *d = &run->data[run->n];
 
-	if (block != run->first + run->n || label != s->label ||
-	    cow_format_get_data(val, len, &d) < 0 || d.dat != s->data.dat ||
-	    d.len != COW_CLUSTER_SIZE || d.off != s->data.off + (uint64_t)run->n * COW_CLUSTER_SIZE)
+	if (block != run->first + run->n || label != run->label ||
+	    cow_format_get_data(val, len, d) < 0 || !d->dat || d->len != COW_CLUSTER_SIZE)
 		return false;
-	run->hashes[run->n++] = d.hash;
+	run->n++;
 	return true;
 }
 
@@ -255,7 +253,7 @@ static void run_one_by_one(struct cow_view *v, uint64_t ino, unsigned max, struc
 			return;
 }
 
-/* How many clusters from c on, at most `max`, follow each other like that; s is the first. Their checksums, too. */
+/* The run from c on, where s begins; at most `max` clusters. */
 static void map_run(struct cow_vfile *f, const struct stretch *s, uint64_t c, unsigned max,
 		    struct run *ret)
 {
@@ -263,11 +261,27 @@ static void map_run(struct cow_vfile *f, const struct stretch *s, uint64_t c, un
 	struct cow_view *v = f->vn->view;
 	uint64_t ino = f->vn->ino;
 
-	*ret = (struct run){ .s = s, .first = c, .epoch = v->e->id, .n = 1 };
-	ret->hashes[0] = s->data.hash;
+	ret->first = c;
+	ret->label = s->label;
+	ret->epoch = v->e->id;
+	ret->n = 1;
+	ret->steps = 0;
+	ret->data[0] = s->data;
 	if (cow_index_walk(v->st->index, from, cow_key_data(from, ino, 0, c + 1, 0), to,
 			   cow_key_data(to, ino, 0, c + max, 0), run_step, ret) == -EAGAIN)
 		run_one_by_one(v, ino, max, ret);
+}
+
+/* How many clusters from the i-th on lie side by side in the store, as those of a file overwritten in order do. */
+static unsigned side_by_side(const struct run *run, unsigned i)
+{
+	const struct cow_data *d = &run->data[i];
+	unsigned n = 1;
+
+	while (i + n < run->n && d[n].dat == d->dat &&
+	       d[n].off == d->off + (uint64_t)n * COW_CLUSTER_SIZE)
+		n++;
+	return n;
 }
 
 /* Bytes read of [off, off+len), 0: no run begins here; or -ENOENT as above. */
@@ -276,6 +290,7 @@ static ssize_t read_run(struct cow_vfile *f, const struct stretch *s, uint8_t *b
 {
 	uint64_t c = off / COW_CLUSTER_SIZE, max = len / COW_CLUSTER_SIZE;
 	struct run run;
+	unsigned n;
 	int r;
 
 	if (off % COW_CLUSTER_SIZE || s->data.len != COW_CLUSTER_SIZE)
@@ -285,13 +300,12 @@ static ssize_t read_run(struct cow_vfile *f, const struct stretch *s, uint8_t *b
 	if (max < 2)
 		return 0;
 	map_run(f, s, c, max < RUN_MAX ? (unsigned)max : RUN_MAX, &run);
-	r = read_stored(f, s, buf, (size_t)run.n * COW_CLUSTER_SIZE);
-	if (r < 0)
-		return r;
-	for (unsigned i = 0; i < run.n; i++)
-		if (!is_sound(f, buf + (size_t)i * COW_CLUSTER_SIZE, COW_CLUSTER_SIZE,
-			      run.hashes[i]))
-			return -EIO; /* I-4 */
+	for (unsigned i = 0; i < run.n; i += n) {
+		n = side_by_side(&run, i);
+		r = read_stored(f, run.label, &run.data[i], buf + (size_t)i * COW_CLUSTER_SIZE, n);
+		if (r < 0)
+			return r;
+	}
 	return (ssize_t)run.n * COW_CLUSTER_SIZE;
 }
 
