@@ -17,6 +17,15 @@ unlocked() {
 	! locked
 }
 
+# The command has ended, and waits for the writer to look.
+command_ended() {
+	local p
+
+	for p in $(pgrep -P "$W_PID"); do
+		[ "$(sed 's/.*) //; s/ .*//' "/proc/$p/stat" 2>/dev/null || echo Z)" = Z ] || return
+	done
+}
+
 # The usual life: registered, prepared.
 begin() {
 	w_start exec "$@" && w_event prepare-backup >/dev/null && w_event prepare-for-snapshot >/dev/null
@@ -67,6 +76,16 @@ t_ok "L-4: the next start" begin -- flock "$LOCK" sh -c 'trap "" HUP; echo ready
 t_ok "ends it" unlocked
 w_stop
 
+# The command itself ends when it is told to, and leaves behind one of its own that does not.
+stubborn=(flock "$LOCK" sh -c 'trap "" HUP TERM; echo ready; sleep 1000; sleep 1000')
+t_ok "L-4: one whose child does not end when told to" begin -- "${stubborn[@]}"
+w_event freeze >/dev/null
+w_kill
+t_ok "keeps the lock" locked
+t_ok "L-4: the next start" begin -- "${stubborn[@]}"
+t_ok "ends all of it" unlocked
+w_stop
+
 # While somebody else has it.
 begin -- "${HOLD[@]}"
 exec 8<"$LOCK"
@@ -82,6 +101,7 @@ w_stop
 # It must live until Thaw.
 begin -- sh -c 'echo ready; echo "lost the server" >&2; exit 0'
 w_event freeze >/dev/null
+t_wait_for 30 command_ended
 t_like "W-12: a command that ends before Thaw makes the snapshot inconsistent" "$(w_event thaw)" \
 	'^fail inconsistent-snapshot sh ended while its lock was needed: exit status 0: lost the server$'
 w_stop
@@ -121,8 +141,10 @@ t_like "T-1: a Freeze that was read too late" \
 	"$(locked && w_event freeze "$W_A" '{"window_ms": 60000, "deadline_ns": 1}')" '^fail timeout'
 t_ok "A-2, A-14: gives back what was locked before it" t_wait_for 30 unlocked
 w_stop
-begin --early -- timeout 0.2 "${HOLD[@]}"
-t_ok "a command that ends before the freeze" t_wait_for 30 unlocked
+mkfifo "$T_TMP/end"
+begin --early -- flock "$LOCK" sh -c 'echo ready; read -r _ <"$0"' "$T_TMP/end"
+echo >"$T_TMP/end"
+t_ok "a command that ends before the freeze" t_wait_for 30 command_ended
 t_like "fails the freeze" "$(w_event freeze)" '^fail inconsistent-snapshot'
 w_stop
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* umbra writer exec: one command that holds a lock for as long as its standard input is open. */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 #include "cow/base/clock.h"
 #include "cow/base/err.h"
@@ -204,6 +204,44 @@ static int on_abort(struct umbra_writer *w, const struct umbra_writer_event *e, 
 	return 0;
 }
 
+/* Whether any process of this group still runs: it may be that one which has the lock. */
+static bool group_lives(pid_t group)
+{
+	CLEANUP(closedir_p) DIR *proc = NULL;
+	const struct dirent *e;
+
+	if (kill(-group, 0) < 0)
+		return false;
+	proc = opendir("/proc");
+	while (proc && (e = readdir(proc))) {
+		char path[300], line[1024], state, *p;
+		CLEANUP(fclose_p) FILE *f = NULL;
+		int of = 0;
+
+		if (e->d_name[0] < '1' || e->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/stat", e->d_name);
+		f = fopen(path, "re");
+		if (!f || !fgets(line, sizeof(line), f))
+			continue;
+		p = strrchr(line, ')');
+		if (p && sscanf(p + 1, " %c %*d %d", &state, &of) == 2 && of == group &&
+		    state != 'Z' && state != 'X')
+			return true;
+	}
+	return false;
+}
+
+static bool group_ends_by(pid_t group, uint64_t deadline_ns)
+{
+	while (group_lives(group)) {
+		if (clock_expired(deadline_ns))
+			return false;
+		(void)poll(NULL, 0, 10); /* nobody tells of the end of a whole group */
+	}
+	return true;
+}
+
 /* What an earlier run started: its input is closed, and still it runs. */
 static int kill_leftover(struct freezer *f, struct umbra_writer *w,
 			 const struct umbra_writer_event *e, uint64_t deadline_ns)
@@ -216,11 +254,8 @@ static int kill_leftover(struct freezer *f, struct umbra_writer *w,
 	    strcmp(now, left) != 0)
 		return 0; /* gone, or another by now */
 	for (int i = 0; i < 2; i++) {
-		CLEANUP(close_p) int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-		struct pollfd fds = { .fd = fd, .events = POLLIN };
-
 		kill(-pid, i ? SIGKILL : SIGTERM);
-		if (fd < 0 || poll(&fds, 1, LEFTOVER_GRACE_MS) > 0)
+		if (group_ends_by(pid, clock_deadline_ms(LEFTOVER_GRACE_MS)))
 			return 0;
 	}
 	return writer_fail(w, UMBRA_WRITER_NON_RETRYABLE, "process %d cannot be ended", pid);
