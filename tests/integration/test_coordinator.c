@@ -112,7 +112,7 @@ static void teardown(void)
 	rmdir(dir);
 }
 
-TestSuite(coordinator, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(coordinator, .init = setup, .fini = teardown, .timeout = 300);
 
 static bool log_has(const char *text)
 {
@@ -231,7 +231,7 @@ struct provider {
 	const char *silent_at; /* never answer this */
 	json_t *store;	       /* array of ProviderSnapshot: survives connections */
 	int next_epoch;
-	volatile int asked, holds, registered, drops, unprepares;
+	volatile int asked, holds, opens, registered, drops, unprepares;
 	volatile bool stop;
 	char log[4096];
 	pthread_t thread;
@@ -339,6 +339,7 @@ static void *provide(void *arg)
 		snprintf(p->log + strlen(p->log), sizeof(p->log) - strlen(p->log), "%s ",
 			 text(q, "call"));
 		p->asked++;
+		p->opens += strcmp(text(q, "call"), "open") == 0;
 		if (p->die_at && strcmp(text(q, "call"), p->die_at) == 0)
 			p->stop = true;
 		else if (!p->silent_at || strcmp(text(q, "call"), p->silent_at) != 0)
@@ -351,6 +352,24 @@ static void *provide(void *arg)
 	return NULL;
 }
 
+/* Ends what hangs, and measures nothing: the machine may be slow. */
+static bool in_time(bool (*what)(void *), void *data)
+{
+	uint64_t end = clock_deadline_ms(60000);
+
+	while (!what(data)) {
+		if (clock_expired(end))
+			return false;
+		sleep_ms(10);
+	}
+	return true;
+}
+
+static bool is_registered(void *p)
+{
+	return ((struct provider *)p)->registered;
+}
+
 static void provider_start(struct provider *p)
 {
 	if (!p->store)
@@ -358,9 +377,7 @@ static void provider_start(struct provider *p)
 	p->stop = false;
 	p->registered = 0;
 	cr_assert_eq(pthread_create(&p->thread, NULL, provide, p), 0);
-	for (int i = 0; i < 500 && !p->registered; i++)
-		sleep_ms(10);
-	cr_assert(p->registered, "the provider was not registered");
+	cr_assert(in_time(is_registered, p), "the provider was not registered");
 }
 
 static void provider_stop(struct provider *p)
@@ -376,24 +393,31 @@ static void provider_done(struct provider *p)
 	p->store = NULL;
 }
 
-static bool within_5s(bool (*what)(void *), void *data)
-{
-	for (int i = 0; i < 500; i++) {
-		if (what(data))
-			return true;
-		sleep_ms(10);
-	}
-	return false;
-}
-
 static bool store_is_empty(void *p)
 {
 	return json_array_size(((struct provider *)p)->store) == 0;
 }
 
-static bool was_held(void *p)
+static bool store_has_one(void *p)
 {
-	return ((struct provider *)p)->holds > 0;
+	return json_array_size(((struct provider *)p)->store) == 1;
+}
+
+/* It was held before that, and is until we answer. */
+static bool was_asked_to_open(void *p)
+{
+	return ((struct provider *)p)->opens > 0;
+}
+
+static bool was_undone(void *p)
+{
+	return ((struct provider *)p)->unprepares > 0;
+}
+
+/* Takes it. */
+static bool slot_is_free(void *c)
+{
+	return umbra_call(c, "StartSnapshotSet", NULL, -1, NULL, NULL, NULL) == 0;
 }
 
 static bool is_logged(void *what)
@@ -457,14 +481,14 @@ Test(coordinator, idle_one_exits_by_itself_and_a_connection_keeps_it)
 	uint64_t began;
 
 	stop(SIGTERM);
-	cr_assert_eq(start("--idle-exit", "0.5"), -1);
+	cr_assert_eq(start("--idle-exit", "2"), -1); /* time enough to connect on a slow machine */
 	c = connected();
-	sleep_ms(1200);
+	sleep_ms(2700);
 	ok(c, "GetInfo", NULL);
-	umbra_close(c);
 	began = clock_mono_ns();
+	umbra_close(c);
 	cr_expect_eq(stop(0), 0);
-	cr_expect_geq(clock_mono_ns() - began, 400 * CLOCK_NS_PER_MS);
+	cr_expect_geq(clock_mono_ns() - began, 1900 * CLOCK_NS_PER_MS);
 	cr_expect_eq(stat(sock_path, &st), -1, "the socket was left");
 }
 
@@ -476,8 +500,7 @@ Test(coordinator, sigterm_undoes_what_is_open)
 	provider_start(&p);
 	open_set(c, "nas-rollback", "/a", NULL);
 	ok(c, "DoSnapshotSet", NULL);
-	cr_assert(within_5s(was_held, &p));
-	sleep_ms(50);
+	cr_assert(in_time(was_asked_to_open, &p));
 	cr_expect_eq(stop(SIGTERM), 0);
 	provider_done(&p);
 	cr_expect(strstr(p.log, "open release unprepare"), "%s", p.log);
@@ -612,7 +635,7 @@ Test(coordinator, endless_message_is_cut_off_early)
 		if (send(fd, block, sizeof(block), MSG_NOSIGNAL) < 0)
 			break;
 	cr_expect_lt(sent, 3 << 20, "%zu bytes were taken", sent);
-	cr_expect(within_5s(is_logged, "message too long"));
+	cr_expect(in_time(is_logged, "message too long"));
 	ok(other, "GetInfo", NULL);
 	close(fd);
 	umbra_close(other);
@@ -625,7 +648,7 @@ Test(coordinator, message_cut_by_the_end_of_the_connection_is_logged)
 	cr_assert_eq(write(fd, "{\"meth", 6), 6);
 	close(fd);
 	still_answers();
-	cr_expect(within_5s(is_logged, "ended inside a message"));
+	cr_expect(in_time(is_logged, "ended inside a message"));
 }
 
 Test(coordinator, one_who_does_not_read_blocks_nobody)
@@ -691,11 +714,25 @@ Test(coordinator, set_over_two_trees_from_beginning_to_end)
 	provider_done(&b);
 }
 
+/* What a call and its answer take at this moment, with all that keeps the machine busy. */
+static unsigned long round_trip_us(void)
+{
+	struct umbra_client *c = connected();
+	uint64_t began;
+
+	ok(c, "GetInfo", NULL);
+	began = clock_mono_ns();
+	ok(c, "GetInfo", NULL);
+	began = clock_mono_ns() - began;
+	umbra_close(c);
+	return (unsigned long)(began / 1000);
+}
+
 Test(coordinator, time_from_first_hold_to_last_release_is_tiny)
 {
 	struct provider a = { .tree = TREE_A, .path = "/a" }, b = { .tree = TREE_B, .path = "/b" };
 	static char buf[1 << 20];
-	unsigned long worst = 0, us;
+	unsigned long worst = 0, us, may = 0;
 	unsigned n = 0, slow = 0;
 	char *p = buf;
 	int fd;
@@ -703,30 +740,34 @@ Test(coordinator, time_from_first_hold_to_last_release_is_tiny)
 	provider_start(&a);
 	provider_start(&b);
 	for (int i = 0; i < 100; i++) {
-		struct umbra_client *c = connected();
+		struct umbra_client *c;
 
+		may += round_trip_us();
+		c = connected();
 		open_set(c, "file-share-backup", "/a", "/b");
 		cr_assert_str_eq(operate(c, "DoSnapshotSet"), "finished");
 		umbra_close(c);
-		cr_assert(within_5s(store_is_empty, &a));
+		cr_assert(in_time(store_is_empty, &a));
 	}
 	fd = open(log_path, O_RDONLY);
 	buf[read(fd, buf, sizeof(buf) - 1)] = 0;
 	close(fd);
+	/* 2 ms, and what a dozen messages cost here: hold, open and release of two trees, and their answers. */
+	may = 2000 + 10 * (may / 100);
 	while ((p = strstr(p, "held for "))) {
 		p += 9;
 		us = strtoul(p, NULL, 10);
 		worst = us > worst ? us : worst;
-		slow += us > 2000;
+		slow += us > may;
 		n++;
 	}
 	cr_expect_eq(n, 100);
-	cr_log_info("worst hold: %lu us, %u of %u above 2 ms", worst, slow, n);
+	cr_log_info("worst hold: %lu us, %u of %u above %lu us", worst, slow, n, may);
 	if (getenv("UMBRA_SANITIZED") && strcmp(getenv("UMBRA_SANITIZED"), "1") == 0)
 		cr_skip_test("times mean nothing with sanitizers");
 	/* The goal is p99; here only what a busy machine cannot excuse. */
-	cr_expect_leq(slow, n / 2, "%u of %u holds took more than 2 ms, the worst %lu us", slow, n,
-		      worst);
+	cr_expect_leq(slow, n / 2, "%u of %u holds took more than %lu us, the worst %lu us", slow,
+		      n, may, worst);
 	provider_done(&a);
 	provider_done(&b);
 }
@@ -755,7 +796,7 @@ Test(coordinator, requester_killed_after_the_creation_is_released)
 	cr_expect_eq(shown(), 1);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	cr_expect(within_5s(store_is_empty, &p), "auto-release did not happen (D-2, D-9)");
+	cr_expect(in_time(store_is_empty, &p), "auto-release did not happen (D-2, D-9)");
 	cr_expect_eq(shown(), 0);
 	provider_done(&p);
 }
@@ -775,18 +816,16 @@ Test(coordinator, requester_killed_while_the_tree_is_held_leaves_nothing)
 		operate(r, "DoSnapshotSet");
 		_exit(0);
 	}
-	cr_assert(within_5s(was_held, &p));
+	cr_assert(in_time(was_asked_to_open, &p));
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	for (int i = 0; i < 500 && !p.unprepares; i++)
-		sleep_ms(10);
+	cr_assert(in_time(was_undone, &p));
 	cr_expect(strstr(p.log, "open release unprepare"), "%s", p.log);
 	/* The open is never answered: when the undoing has given up on it the slot is free. */
 	p.silent_at = NULL;
 	provider_done(&p);
-	sleep_ms(100);
 	ok(next, "InitializeForBackup", NULL);
-	ok(next, "StartSnapshotSet", NULL);
+	cr_expect(in_time(slot_is_free, next));
 	umbra_close(next);
 }
 
@@ -802,7 +841,7 @@ Test(coordinator, provider_that_dies_in_the_hold_fails_the_set_at_once)
 	open_set(c, "nas-rollback", "/a", "/b");
 	began = clock_mono_ns();
 	cr_expect_str_eq(operate(c, "DoSnapshotSet"), "unexpected-provider-error");
-	cr_expect_lt(clock_mono_ns() - began, 2 * CLOCK_NS_PER_SEC);
+	cr_expect_lt(clock_mono_ns() - began, 8 * CLOCK_NS_PER_SEC, "no limit is that short");
 	cr_expect(strstr(a.log, "release"), "%s", a.log);
 	cr_expect_eq(json_array_size(a.store), 0);
 	ok(c, "AbortBackup", NULL);
@@ -821,8 +860,7 @@ Test(coordinator, held_coordinator_serves_no_stranger_and_writes_no_log)
 	provider_start(&p);
 	open_set(c, "nas-rollback", "/a", NULL);
 	ok(c, "DoSnapshotSet", NULL);
-	cr_assert(within_5s(was_held, &p));
-	sleep_ms(100);
+	cr_assert(in_time(was_asked_to_open, &p));
 	stat(log_path, &before);
 	close(raw()); /* would be nothing; a cut message would be logged */
 	umbra_send(other, "GetStatus", NULL, -1);
@@ -832,7 +870,7 @@ Test(coordinator, held_coordinator_serves_no_stranger_and_writes_no_log)
 	cr_expect_eq(before.st_size, after.st_size);
 	ok(c, "AbortBackup",
 	   NULL); /* the one who holds is heard; waits for T-8 since open is silent */
-	cr_expect_eq(poll(&wait, 1, 1000), 1);
+	cr_expect_eq(poll(&wait, 1, 60000), 1);
 	umbra_close(c);
 	umbra_close(other);
 	provider_done(&p);
@@ -859,9 +897,7 @@ Test(coordinator, requester_that_stops_listening_while_it_waits_is_released)
 	json_decref(o);
 	shutdown(umbra_client_fd(c), SHUT_RD);
 	ok(d, "InitializeForBackup", NULL);
-	for (int i = 0; i < 500 && !p.unprepares; i++)
-		sleep_ms(10);
-	cr_expect(p.unprepares, "the session was not released");
+	cr_expect(in_time(was_undone, &p), "the session was not released");
 	ok(d, "StartSnapshotSet", NULL);
 	umbra_close(c);
 	umbra_close(d);
@@ -892,9 +928,7 @@ Test(coordinator, restarted_one_lists_what_persists_and_drops_the_rest)
 	cr_assert_eq(start(NULL, NULL), -1);
 	provider_start(&p);
 	cr_expect_eq(shown(), 1); /* N-7, D-14 */
-	for (int i = 0; i < 500 && json_array_size(p.store) > 1; i++)
-		sleep_ms(10);
-	cr_expect_eq(json_array_size(p.store), 1);
+	cr_expect(in_time(store_has_one, &p));
 	c = connected();
 	ok(c, "InitializeForBackup", NULL);
 	ok(c, "SetContext", json_pack("{s:s}", "context", "all"));
@@ -995,11 +1029,7 @@ Test(coordinator, status_tells_sessions_and_trees)
 	ok(c, "InitializeForBackup", NULL);
 	refused(c, "StartSnapshotSet", NULL, "snapshot-set-in-progress");
 	umbra_close(d);
-	for (int i = 0; i < 100; i++) { /* the end of file frees the slot */
-		if (umbra_call(c, "StartSnapshotSet", NULL, -1, NULL, NULL, NULL) == 0)
-			break;
-		sleep_ms(10);
-	}
+	cr_expect(in_time(slot_is_free, c), "the end of file frees the slot");
 	refused(c, "StartSnapshotSet", NULL, "bad-state");
 	umbra_close(c);
 	provider_done(&p);
@@ -1020,7 +1050,7 @@ Test(coordinator, provider_that_answers_nonsense_is_hung_up_on)
 	read_all(fd, buf, sizeof(buf), 1);
 	cr_expect(strstr(buf, "usage") && strstr(buf, "continues"), "%s", buf);
 	cr_assert_eq(write(fd, nonsense, sizeof(nonsense)), sizeof(nonsense));
-	cr_expect(within_5s(hung_up, &fd));
+	cr_expect(in_time(hung_up, &fd));
 	close(fd);
 	still_answers();
 }
