@@ -11,7 +11,7 @@ cat >meson.build <<'END'
 project('x')
 bash = find_program('bash')
 foreach name, seconds : {
-  'good.sh': 60, 'bad.sh': 60, 'skips.sh': 60, 'skips_all.sh': 60, 'dies.sh': 60, 'hangs.sh': 1,
+  'good.sh': 60, 'bad.sh': 60, 'skips.sh': 60, 'skips_all.sh': 60, 'dies.sh': 60, 'hangs.sh': 8,
   'silent.sh': 60, 'short.sh': 60, 'lies.sh': 60, 'leaves.sh': 60,
 }
   test(name, bash, args: files(name), protocol: 'tap', timeout: seconds)
@@ -38,7 +38,7 @@ echo 1..1
 END
 
 t_ok "the sample project is configured" meson setup "$T_TMP/b"
-out=$(TMPDIR=$T_TMP "$UMBRA_SOURCE/tests/support/run-tests" --counts "$T_TMP/counts" "$T_TMP/b" 2>&1)
+out=$(TMPDIR=$T_TMP "$UMBRA_SOURCE/tests/support/run-tests" --grace 1 --counts "$T_TMP/counts" "$T_TMP/b" 2>&1)
 status=$?
 
 t_is "the exit status says that something failed" $status 1

@@ -18,7 +18,7 @@ static void make_locks(void)
 	close(STDERR_FILENO); /* the tests that abort would only confuse a reader of the log */
 }
 
-TestSuite(base_lock, .init = make_locks, .timeout = 20);
+TestSuite(base_lock, .init = make_locks, .timeout = 120);
 
 Test(base_lock, rising_ranks_are_fine_and_any_order_of_giving_back)
 {

@@ -1306,7 +1306,8 @@ Test(client_writer, run_returns_when_the_coordinator_is_gone)
 	end(&x);
 }
 
-/* With the real clock: the descriptor alone says that the window has ended. */
+/* With the real clock: the descriptor alone says that the window has ended. It is long enough for Freeze to be answered
+ * within it, whatever else the machine does. */
 Test(client_writer, descriptor_is_readable_when_the_window_ends)
 {
 	struct world x;
@@ -1317,7 +1318,7 @@ Test(client_writer, descriptor_is_readable_when_the_window_ends)
 	prepare(&x, "s1");
 	p = (struct pollfd){ .fd = umbra_writer_fd(x.w), .events = POLLIN };
 	cr_expect_eq(poll(&p, 1, 0), 0);
-	serve_args(&x, "freeze", "s1", json_pack("{s:i}", "window_ms", 1), "ok");
+	serve_args(&x, "freeze", "s1", json_pack("{s:i}", "window_ms", 1000), "ok");
 	cr_expect_eq(poll(&p, 1, -1), 1);
 	x.log[0] = 0;
 	while (!x.log[0]) /* the timer is of the same clock, but rounded */

@@ -34,7 +34,7 @@ static void remove_dir(void)
 	cr_assert_eq(system(cmd), 0);
 }
 
-TestSuite(cow_file, .init = make_dir, .fini = remove_dir, .timeout = 30);
+TestSuite(cow_file, .init = make_dir, .fini = remove_dir, .timeout = 120);
 
 static int make_file(const char *name, const char *text)
 {

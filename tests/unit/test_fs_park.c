@@ -8,7 +8,7 @@
 #include "fs/park.h"
 
 #define PATIENCE_US 10000
-#define PATIENCE 500
+#define PATIENCE 6000 /* a minute: it ends what hangs */
 
 struct req {
 	struct fs_parked parked;

@@ -74,7 +74,7 @@ static void finish(pthread_t threads[THREADS])
 
 static bool comes(atomic_uint *v, unsigned n)
 {
-	for (unsigned i = 0; i < 20000 && atomic_load(v) != n; i++)
+	for (unsigned i = 0; i < 100000 && atomic_load(v) != n; i++)
 		usleep(1000);
 	return atomic_load(v) == n;
 }
@@ -84,7 +84,7 @@ Test(fs_turns, no_more_read_than_may)
 	pthread_t threads[THREADS];
 
 	start(2, threads);
-	for (unsigned i = 0; i < 20000 && (readers() != 2 || waiters() != THREADS - 2); i++)
+	for (unsigned i = 0; i < 100000 && (readers() != 2 || waiters() != THREADS - 2); i++)
 		usleep(1000);
 	cr_assert_eq(readers(), 2);
 	cr_assert_eq(waiters(), THREADS - 2);
