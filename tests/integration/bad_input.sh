@@ -141,6 +141,10 @@ t_ok "delete all" u_delete --for "$dir" --all
 sleep 1000 <"$dir/file" 3>&- &
 holder=$!
 U_PIDS="${U_PIDS-} $holder"
+has_it_open() {
+	[ "$(cat "/proc/$holder/comm")" = sleep ] && [ "/proc/$holder/fd/0" -ef "$dir/file" ]
+}
+t_wait_for 30 has_it_open
 refused "unprotect while in use" 1 'in use.*(sleep|--force)' umbra unprotect "$dir"
 t_ok "it is still protected" u_snap still "$dir"
 kill $holder

@@ -40,7 +40,7 @@ load() {
 			echo "update d.$engine set money = money + if(id = 1 + $n % 50, 1, -1), note = repeat('z', $n % 2000)
 				where id in (1 + $n % 50, 1 + ($n + 1) % 50);"
 		done
-		[ $((n % 20)) -ne 0 ] || echo "\! echo $n >$T_TMP/n"
+		[ $((n % 20)) -ne 0 ] || echo "\! echo $n >$T_TMP/n.new && mv $T_TMP/n.new $T_TMP/n"
 	done | mariadb --no-defaults -u root -S "$sock/my.sock"
 }
 progress() {

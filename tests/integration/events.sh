@@ -65,7 +65,7 @@ result() {
 begin="prepare-backup prepare-for-snapshot"
 all="$begin freeze thaw post-snapshot backup-complete backup-shutdown"
 
-t_ok "a coordinator" u_coordinator --limit event=3 --limit end=3
+t_ok "a coordinator" u_coordinator --limit event=8 --limit end=8
 t_ok "protect" umbra protect "$dir"
 
 row "nobody fails" - - 0 "$all" "$all"
@@ -99,9 +99,9 @@ row "W-13: S is excluded" - - 0 "$all" "" --exclude S
 row "W-13: only S" - - 0 "" "$all" --include S
 
 # The windows of both end while S stands still; the one of F first.
-window=1500
+window=3000
 start F front-end
-window=2500
+window=6000
 start S system freeze=stall
 label=$((label + 1))
 umbra create --label "l$label" "$dir" >"$logs/create.out" 2>"$logs/create.err"

@@ -111,6 +111,7 @@ echo before >"$busy/log"
 (
 	cd "$busy/cwd" || exit
 	exec 5>>../log 6<../log
+	touch "$T_TMP/inside"
 	until [ -e "$T_TMP/go" ]; do sleep 0.05; done # the condition that the script sets
 	echo "through the old descriptor" >&5
 	echo here >made-in-cwd
@@ -119,6 +120,7 @@ echo before >"$busy/log"
 ) 3>&- &
 user=$!
 U_PIDS="${U_PIDS-} $user"
+t_wait_for 30 test -e "$T_TMP/inside"
 t_ok "protect a directory that is used" umbra protect "$busy"
 t_ok "create" u_snap five "$busy"
 touch "$T_TMP/go"

@@ -168,7 +168,7 @@ static void drop(const char *set)
 			break;
 		if ((r < 0 && strcmp(f.name, "volume-in-use") != 0 &&
 		     strcmp(f.name, "object-not-found") != 0) ||
-		    i > 400)
+		    i > 4800) /* two minutes: it ends what hangs */
 			die("DeleteSnapshots", &f);
 		if (r < 0 && strcmp(f.name, "object-not-found") == 0)
 			break;

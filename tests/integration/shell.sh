@@ -334,6 +334,8 @@ t_is "K-6: but nothing is worked on" "$(echo 'list trees' | UMBRA_SOCKET=$T_TMP/
 mkfifo "$T_TMP/in"
 # piped [OPTION]...: a shell that reads what is written to descriptor 7; its pid
 piped() {
+	: >"$T_TMP/out" # what an earlier one said is not what this one says
+	: >"$T_TMP/err"
 	umbra shell "$@" <"$T_TMP/in" >"$T_TMP/out" 2>"$T_TMP/err" 3>&- &
 	shell_pid=$!
 	U_PIDS="${U_PIDS-} $shell_pid"

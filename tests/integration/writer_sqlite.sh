@@ -30,7 +30,7 @@ for mode in delete wal truncate persist; do
 	d_is "$mode: identify" "identify" ok
 	d_is "$mode: prepare" "prepare-for-snapshot" ok
 	t_is "$mode: prepared, everything goes on" "$(sql "$dir/a.db" "$add $count")" 2
-	d_is "$mode: freeze" "freeze s1 20000" ok
+	d_is "$mode: freeze" "freeze s1 60000" ok
 	before=$(state)
 	t_like "$mode: frozen, the one cannot be written" "$(sql "$dir/a.db" "$add")" "$locked"
 	t_like "$mode: nor the other" "$(sql "$dir/b.db" "$add")" "$locked"
@@ -54,19 +54,19 @@ for mode in delete wal truncate persist; do
 	d_is "$mode: Abort after that (A-14)" "abort s1" ok
 
 	d_is "$mode: again" "prepare-for-snapshot" ok
-	d_is "$mode: freeze" "freeze s1 20000" ok
+	d_is "$mode: freeze" "freeze s1 60000" ok
 	d_is "$mode: Abort thaws (A-14)" "abort s1" ok
 	t_is "$mode: everything goes on" "$(sql "$dir/b.db" "$add $count")" 3
-	d_is "$mode: Freeze needs a PrepareForSnapshot" "freeze s1 20000" "fail retryable: Freeze came without PrepareForSnapshot"
+	d_is "$mode: Freeze needs a PrepareForSnapshot" "freeze s1 60000" "fail retryable: Freeze came without PrepareForSnapshot"
 
 	d_is "$mode: again" "prepare-for-snapshot" ok
-	d_is "$mode: freeze" "freeze s1 20000" ok
+	d_is "$mode: freeze" "freeze s1 60000" ok
 	t_like "$mode: frozen" "$(sql "$dir/a.db" "$add")" "$locked"
 	d_kill
 	t_is "$mode: after kill -9 it goes on at once (W-4)" "$(sql "$dir/a.db" "$add $count")" 4
 	d_start sqlite "$dir/a.db" "$dir/b.db"
 	d_is "$mode: again" "prepare-for-snapshot" ok
-	d_is "$mode: freeze" "freeze s1 20000" ok
+	d_is "$mode: freeze" "freeze s1 60000" ok
 	d_end
 	t_is "$mode: when the coordinator goes, too (W-9)" "$(sql "$dir/a.db" "$add $count")" 5
 done
@@ -80,13 +80,13 @@ exec 7>"$T_TMP/hold"
 echo "begin immediate; $add select 'has it';" >&7
 t_wait_for 20 grep -q 'has it' "$T_TMP/hold.out"
 d_is "another transaction does not hinder preparing" "prepare-for-snapshot" ok
-d_like "a database that stays locked is a veto, to be tried again" "freeze s1 20000" '^fail retryable: locking .*b\.db'
+d_like "a database that stays locked is a veto, to be tried again" "freeze s1 60000" '^fail retryable: locking .*b\.db'
 t_ok "the first database was let go" test "$(sql "$dir/a.db" "$add")" = ""
 echo "commit;" >&7
 exec 7>&-
 wait $holder
 d_is "again" "prepare-for-snapshot" ok
-d_is "now it is free" "freeze s1 20000" ok
+d_is "now it is free" "freeze s1 60000" ok
 mv "$dir/b.db" "$dir/old.db" && cp "$dir/old.db" "$dir/b.db"
 d_like "a database replaced while it was locked fails Thaw" "thaw s1" '^fail inconsistent-snapshot: .*replaced'
 t_is "and is not locked any more" "$(sql "$dir/old.db" "$add")" ""
@@ -100,7 +100,7 @@ d_like "a part of it in the set is a veto (W-12)" "prepare-for-snapshot" '^fail 
 d_end
 d_start sqlite "$T_TMP/other/c.db"
 d_is "nothing of it in the set" "prepare-for-snapshot" ok
-d_is "then freeze" "freeze s1 20000" ok
+d_is "then freeze" "freeze s1 60000" ok
 t_is "locks nothing" "$(sql "$T_TMP/other/c.db" "$add $count")" 2
 d_is "and thaw is fine" "thaw s1" ok
 d_end

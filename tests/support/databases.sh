@@ -63,14 +63,14 @@ pg_init() {
 
 pg_start() {
 	[ -d "$2" ] || db_dir "$2"
-	db_run "$PG_BIN/pg_ctl" -D "$1" -l "$1/server.log" -o "-k $2 -p ${3:-5432}" -w -t 60 start >"$T_TMP/pg_ctl.log" 2>&1 ||
+	db_run "$PG_BIN/pg_ctl" -D "$1" -l "$1/server.log" -o "-k $2 -p ${3:-5432}" -w -t 240 start >"$T_TMP/pg_ctl.log" 2>&1 ||
 		{ cat "$T_TMP/pg_ctl.log" "$1/server.log"; return 1; }
 	t_cleanup pg_stop "$1"
 }
 
 pg_stop() {
 	[ ! -e "$1/postmaster.pid" ] ||
-		db_run "$PG_BIN/pg_ctl" -D "$1" -m immediate -w -t 30 stop >/dev/null 2>&1
+		db_run "$PG_BIN/pg_ctl" -D "$1" -m immediate -w -t 120 stop >/dev/null 2>&1
 }
 
 pg_sql() {

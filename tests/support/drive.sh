@@ -22,7 +22,7 @@ d_start() {
 	D_PID=$!
 	U_PIDS="${U_PIDS-} $!"
 	exec 8>"$T_TMP/d.in" 9<"$T_TMP/d.out"
-	IFS= read -r -t 30 D_ANSWER <&9
+	IFS= read -r -t 120 D_ANSWER <&9
 	[[ $D_ANSWER = registered* ]] || t_diag "it did not register: $D_ANSWER $(tail -n 5 "$T_TMP/d.log")"
 }
 
@@ -31,7 +31,7 @@ d_say() {
 
 	D_ANSWER='' D_DOCUMENT=''
 	printf '%s\n' "$*" >&8 || return 1
-	while IFS= read -r -t 60 line <&9; do
+	while IFS= read -r -t 120 line <&9; do
 		case $line in
 		document\ *) D_DOCUMENT=${line#document } ;;
 		abort) ;;

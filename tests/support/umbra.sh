@@ -112,7 +112,7 @@ u_snap() {
 }
 
 u_delete() {
-	local end=$((SECONDS + 15)) status
+	local end=$((SECONDS + 120)) status
 
 	while umbra delete -q -y "$@" >"$T_TMP/delete.out" 2>&1; status=$?; [ $status -eq 3 ]; do
 		[ $SECONDS -lt $end ] || break

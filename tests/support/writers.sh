@@ -54,6 +54,7 @@ w_tell() {
 }
 
 w_run() {
+	: >"$T_TMP/writer.log" # what an earlier one said is not what this one says
 	umbra writer "$@" >"$T_TMP/writer.log" 2>&1 </dev/null 3>&- &
 	W_PID=$!
 }
