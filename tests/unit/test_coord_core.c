@@ -484,7 +484,8 @@ Test(coord_core, errors_have_the_names_of_section_10)
 
 /* ---- time limits ---- */
 
-Test(coord_core, T2_a_hold_cannot_be_made_longer_the_other_limits_can)
+/* T-2 */
+Test(coord_core, a_hold_cannot_be_made_longer_the_other_limits_can)
 {
 	struct coord_limits limits;
 

@@ -60,7 +60,8 @@ static void is_right(const char *from, const char *to)
 
 /* ---- writer documents ---- */
 
-Test(coord_document, M1_a_writer_document_has_one_method_and_a_component)
+/* M-1 */
+Test(coord_document, a_writer_document_has_one_method_and_a_component)
 {
 	json_t *array = json_array();
 
@@ -77,7 +78,8 @@ Test(coord_document, M1_a_writer_document_has_one_method_and_a_component)
 	assert_no_leaks();
 }
 
-Test(coord_document, M2_components_have_a_kind_and_a_name_of_their_own)
+/* M-2 */
+Test(coord_document, components_have_a_kind_and_a_name_of_their_own)
 {
 	is_wrong("\"type\": \"database\"", "\"type\": \"table\"", "database or file-group");
 	is_wrong("\"name\": \"a\"", "\"name\": \"\"", "needs a name");
@@ -99,7 +101,8 @@ Test(coord_document, M2_components_have_a_kind_and_a_name_of_their_own)
 	assert_no_leaks();
 }
 
-Test(coord_document, M3_file_sets_have_a_path_and_a_pattern_without_directory)
+/* M-3 */
+Test(coord_document, file_sets_have_a_path_and_a_pattern_without_directory)
 {
 	is_wrong("\"pattern\": \"*.db\"", "\"pattern\": \"x/*.db\"", "directory part");
 	is_wrong("\"pattern\": \"*.db\"", "\"pattern\": \"\"", "needs a pattern");
@@ -121,7 +124,8 @@ Test(coord_document, M3_file_sets_have_a_path_and_a_pattern_without_directory)
 	assert_no_leaks();
 }
 
-Test(coord_document, M4_mappings_repeat_path_pattern_and_flag_of_a_file_set)
+/* M-4 */
+Test(coord_document, mappings_repeat_path_pattern_and_flag_of_a_file_set)
 {
 	static const char mapping[] =
 		"\"alternate_mappings\": [{\"path\": \"/d\", \"pattern\": \"*.db\", \"recursive\": true";
@@ -142,7 +146,8 @@ Test(coord_document, M4_mappings_repeat_path_pattern_and_flag_of_a_file_set)
 	assert_no_leaks();
 }
 
-Test(coord_document, X8_X9_methods_and_callings_are_those_there_are)
+/* X-8, X-9 */
+Test(coord_document, methods_and_callings_are_those_there_are)
 {
 	static const char *const methods[] = {
 		"restore-if-not-there",
@@ -168,7 +173,8 @@ Test(coord_document, X8_X9_methods_and_callings_are_those_there_are)
 	assert_no_leaks();
 }
 
-Test(coord_document, X8_an_alternate_location_needs_a_mapping)
+/* X-8 */
+Test(coord_document, an_alternate_location_needs_a_mapping)
 {
 	json_t *o = changed("\"method\": \"custom\"", "\"method\": \"to-alternate-location\"");
 
@@ -179,7 +185,8 @@ Test(coord_document, X8_an_alternate_location_needs_a_mapping)
 	assert_no_leaks();
 }
 
-Test(coord_document, M10_versions_and_unknown_members)
+/* M-10 */
+Test(coord_document, versions_and_unknown_members)
 {
 	is_right("\"version\": \"1.0\"", "\"version\": \"1.77\"");
 	is_right("\"version\": \"1.0\"", "\"version\": \"1\"");
@@ -192,7 +199,8 @@ Test(coord_document, M10_versions_and_unknown_members)
 }
 
 /* M-5: a tree of five, two of them not selectable. */
-Test(coord_document, M5_what_may_be_added_by_itself)
+/* M-5 */
+Test(coord_document, what_may_be_added_by_itself)
 {
 	static const struct {
 		const char *path, *name;
@@ -247,7 +255,8 @@ static void reading(const char *text, int want)
 #define WRITER(id, components)                                                                     \
 	"{\"class_id\": \"c\", \"instance_id\": \"" id "\", \"components\": " components "}"
 
-Test(coord_document, M10_damaged_is_told_from_not_ours)
+/* M-10 */
+Test(coord_document, damaged_is_told_from_not_ours)
 {
 	char deep[400] = BACKUP("[]"), *at = strchr(deep, '[');
 
@@ -278,7 +287,8 @@ Test(coord_document, M10_damaged_is_told_from_not_ours)
 	assert_no_leaks();
 }
 
-Test(coord_document, M1_a_saved_writer_document_says_whose_it_is)
+/* M-1 */
+Test(coord_document, a_saved_writer_document_says_whose_it_is)
 {
 	const char *problem = NULL;
 	json_t *o, *read = NULL;
@@ -352,7 +362,8 @@ Test(coord_extra, rows_that_find_no_room_are_left_out_and_counted)
 	assert_no_leaks();
 }
 
-Test(coord_extra, M10_unknown_members_stay_and_nonsense_reads_as_nothing)
+/* M-10 */
+Test(coord_extra, unknown_members_stay_and_nonsense_reads_as_nothing)
 {
 	json_t *list = rows(1, 1), *o;
 	char *text = NULL;

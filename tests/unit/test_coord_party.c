@@ -117,7 +117,8 @@ static void result(const char *want)
 
 /* ---- the test table of section 4 ---- */
 
-Test(coord_party, A1_A9_S_fails_PrepareBackup_and_the_requester_aborts)
+/* */
+Test(coord_party, S_fails_PrepareBackup_and_the_requester_aborts)
 {
 	scene_with(EVENT_PREPARE_BACKUP, WRITER_FAIL);
 	STATE(S, WRITER_FAILED_AT_PREPARE_BACKUP, "retryable");
@@ -132,7 +133,8 @@ Test(coord_party, A1_A9_S_fails_PrepareBackup_and_the_requester_aborts)
 	end();
 }
 
-Test(coord_party, A7_the_provider_fails_before_PrepareForSnapshot)
+/* */
+Test(coord_party, the_provider_fails_before_PrepareForSnapshot)
 {
 	scene();
 	w->f[0].way[ASK_PREPARE] = FAKE_FAIL;
@@ -143,7 +145,8 @@ Test(coord_party, A7_the_provider_fails_before_PrepareForSnapshot)
 	end();
 }
 
-Test(coord_party, A4_W8_S_fails_PrepareForSnapshot)
+/* A-4, W-8 */
+Test(coord_party, S_fails_PrepareForSnapshot)
 {
 	scene_with(EVENT_PREPARE_FOR_SNAPSHOT, WRITER_FAIL);
 	create();
@@ -155,7 +158,8 @@ Test(coord_party, A4_W8_S_fails_PrepareForSnapshot)
 	end();
 }
 
-Test(coord_party, A2_A8_S_fails_Freeze)
+/* */
+Test(coord_party, S_fails_Freeze)
 {
 	scene_with(EVENT_FREEZE, WRITER_FAIL);
 	create();
@@ -167,7 +171,8 @@ Test(coord_party, A2_A8_S_fails_Freeze)
 	end();
 }
 
-Test(coord_party, T10_S_is_late_in_Freeze_and_the_window_of_F_ends_first)
+/* T-10 */
+Test(coord_party, S_is_late_in_Freeze_and_the_window_of_F_ends_first)
 {
 	begin();
 	writer_join(all, F, LEVEL_FRONT_END, 10000);
@@ -184,7 +189,8 @@ Test(coord_party, T10_S_is_late_in_Freeze_and_the_window_of_F_ends_first)
 	end();
 }
 
-Test(coord_party, A3_H4_the_hold_exceeds_its_limit_and_the_requester_aborts)
+/* A-3, H-4 */
+Test(coord_party, the_hold_exceeds_its_limit_and_the_requester_aborts)
 {
 	scene();
 	w->f[0].way[ASK_OPEN] = FAKE_SILENT;
@@ -203,7 +209,8 @@ Test(coord_party, A3_H4_the_hold_exceeds_its_limit_and_the_requester_aborts)
 	end();
 }
 
-Test(coord_party, A2_A8_S_fails_Thaw)
+/* */
+Test(coord_party, S_fails_Thaw)
 {
 	scene_with(EVENT_THAW, WRITER_FAIL);
 	create();
@@ -214,7 +221,8 @@ Test(coord_party, A2_A8_S_fails_Thaw)
 	end();
 }
 
-Test(coord_party, A5_A9_S_fails_PostSnapshot_and_the_requester_aborts)
+/* */
+Test(coord_party, S_fails_PostSnapshot_and_the_requester_aborts)
 {
 	scene_with(EVENT_POST_SNAPSHOT, WRITER_FAIL);
 	create();
@@ -227,7 +235,8 @@ Test(coord_party, A5_A9_S_fails_PostSnapshot_and_the_requester_aborts)
 	end();
 }
 
-Test(coord_party, A21_the_requester_is_killed_in_prepared)
+/* */
+Test(coord_party, the_requester_is_killed_in_prepared)
 {
 	scene();
 	coord_session_leave(s);
@@ -238,7 +247,8 @@ Test(coord_party, A21_the_requester_is_killed_in_prepared)
 	end();
 }
 
-Test(coord_party, A21_the_requester_is_killed_while_writers_are_frozen)
+/* */
+Test(coord_party, the_requester_is_killed_while_writers_are_frozen)
 {
 	scene();
 	w->f[0].way[ASK_HOLD] = FAKE_SILENT;
@@ -254,7 +264,8 @@ Test(coord_party, A21_the_requester_is_killed_while_writers_are_frozen)
 
 /* ---- who hears what, when ---- */
 
-Test(coord_party, O3_O9_levels_freeze_from_the_front_and_thaw_from_the_back)
+/* O-3, O-9 */
+Test(coord_party, levels_freeze_from_the_front_and_thaw_from_the_back)
 {
 	begin();
 	writer_join(all, 0, LEVEL_SYSTEM, 60000);
@@ -268,7 +279,8 @@ Test(coord_party, O3_O9_levels_freeze_from_the_front_and_thaw_from_the_back)
 	end();
 }
 
-Test(coord_party, O3_a_level_waits_for_every_writer_of_the_one_before)
+/* O-3 */
+Test(coord_party, a_level_waits_for_every_writer_of_the_one_before)
 {
 	begin();
 	writer_join(all, 0, LEVEL_FRONT_END, 60000);
@@ -309,7 +321,8 @@ Test(coord_party, a_whole_backup_as_its_writers_see_it)
 	end();
 }
 
-Test(coord_party, A11_S6_a_context_without_writers_tells_them_nothing)
+/* A-11, S-6 */
+Test(coord_party, a_context_without_writers_tells_them_nothing)
 {
 	begin();
 	writer_join(all, F, LEVEL_FRONT_END, 60000);
@@ -321,7 +334,8 @@ Test(coord_party, A11_S6_a_context_without_writers_tells_them_nothing)
 	end();
 }
 
-Test(coord_party, A13_after_an_Abort_come_only_Aborts_and_one_BackupShutdown)
+/* */
+Test(coord_party, after_an_Abort_come_only_Aborts_and_one_BackupShutdown)
 {
 	scene();
 	w->f[0].way[ASK_RELEASE] = FAKE_FAIL;
@@ -333,7 +347,8 @@ Test(coord_party, A13_after_an_Abort_come_only_Aborts_and_one_BackupShutdown)
 	end();
 }
 
-Test(coord_party, A10_an_Abort_of_the_coordinator_reaches_only_whom_PrepareForSnapshot_reached)
+/* */
+Test(coord_party, an_Abort_of_the_coordinator_reaches_only_whom_PrepareForSnapshot_reached)
 {
 	scene_with(EVENT_PREPARE_BACKUP, WRITER_FAIL);
 	w->f[0].way[ASK_OPEN] = FAKE_FAIL;
@@ -345,7 +360,8 @@ Test(coord_party, A10_an_Abort_of_the_coordinator_reaches_only_whom_PrepareForSn
 	end();
 }
 
-Test(coord_party, A17_AbortBackup_returns_when_every_writer_has_answered_or_is_late)
+/* */
+Test(coord_party, AbortBackup_returns_when_every_writer_has_answered_or_is_late)
 {
 	scene_with(EVENT_ABORT, WRITER_SILENT);
 	abort_backup();
@@ -360,7 +376,8 @@ Test(coord_party, A17_AbortBackup_returns_when_every_writer_has_answered_or_is_l
 	end();
 }
 
-Test(coord_party, A20_AbortBackup_while_creating_cancels_it_and_sends_one_Abort)
+/* */
+Test(coord_party, AbortBackup_while_creating_cancels_it_and_sends_one_Abort)
 {
 	scene();
 	w->f[0].way[ASK_HOLD] = FAKE_SILENT;
@@ -374,7 +391,8 @@ Test(coord_party, A20_AbortBackup_while_creating_cancels_it_and_sends_one_Abort)
 	end();
 }
 
-Test(coord_party, S8_cancelling_DoSnapshotSet_is_a_failure_of_the_coordinator)
+/* S-8 */
+Test(coord_party, cancelling_DoSnapshotSet_is_a_failure_of_the_coordinator)
 {
 	scene();
 	w->f[0].way[ASK_HOLD] = FAKE_SILENT;
@@ -388,7 +406,8 @@ Test(coord_party, S8_cancelling_DoSnapshotSet_is_a_failure_of_the_coordinator)
 	end();
 }
 
-Test(coord_party, S10_a_silent_requester_loses_the_slot_and_everybody_armed_hears_Abort)
+/* S-10 */
+Test(coord_party, a_silent_requester_loses_the_slot_and_everybody_armed_hears_Abort)
 {
 	scene();
 	writers_wait_ms(all, 1801000);
@@ -400,7 +419,8 @@ Test(coord_party, S10_a_silent_requester_loses_the_slot_and_everybody_armed_hear
 	end();
 }
 
-Test(coord_party, A24_after_BackupComplete_plain_release_suffices)
+/* */
+Test(coord_party, after_BackupComplete_plain_release_suffices)
 {
 	scene();
 	create();
@@ -413,7 +433,8 @@ Test(coord_party, A24_after_BackupComplete_plain_release_suffices)
 	end();
 }
 
-Test(coord_party, A3_an_orderly_shutdown_of_the_coordinator_aborts_and_releases)
+/* */
+Test(coord_party, an_orderly_shutdown_of_the_coordinator_aborts_and_releases)
 {
 	scene();
 	w->f[0].way[ASK_HOLD] = FAKE_SILENT;
@@ -438,7 +459,8 @@ static void strict_scene(enum coord_writer_event event, enum writer_way way)
 	create();
 }
 
-Test(coord_party, A16_strict_a_failure_up_to_Thaw_fails_the_set)
+/* */
+Test(coord_party, strict_a_failure_up_to_Thaw_fails_the_set)
 {
 	static const struct {
 		enum coord_writer_event event;
@@ -461,7 +483,8 @@ Test(coord_party, A16_strict_a_failure_up_to_Thaw_fails_the_set)
 	}
 }
 
-Test(coord_party, A16_strict_what_fails_nothing)
+/* */
+Test(coord_party, strict_what_fails_nothing)
 {
 	strict_scene(EVENT_POST_SNAPSHOT, WRITER_FAIL); /* up to and including Thaw */
 	result("finished");
@@ -474,7 +497,8 @@ Test(coord_party, A16_strict_what_fails_nothing)
 
 /* ---- answers, limits, losses ---- */
 
-Test(coord_party, W5_ok_with_a_code_sets_the_status_and_nothing_else)
+/* W-5 */
+Test(coord_party, ok_with_a_code_sets_the_status_and_nothing_else)
 {
 	scene_with(EVENT_FREEZE, WRITER_CODED);
 	create();
@@ -483,7 +507,8 @@ Test(coord_party, W5_ok_with_a_code_sets_the_status_and_nothing_else)
 	end();
 }
 
-Test(coord_party, T6_a_writer_that_does_not_answer_is_late_and_the_others_go_on)
+/* T-6 */
+Test(coord_party, a_writer_that_does_not_answer_is_late_and_the_others_go_on)
 {
 	static const enum coord_writer_event events[] = { EVENT_PREPARE_BACKUP,
 							  EVENT_PREPARE_FOR_SNAPSHOT,
@@ -510,7 +535,8 @@ Test(coord_party, T6_a_writer_that_does_not_answer_is_late_and_the_others_go_on)
 	}
 }
 
-Test(coord_party, T5_W13_who_does_not_answer_Identify_or_is_disabled_is_absent)
+/* T-5, W-13 */
+Test(coord_party, who_does_not_answer_Identify_or_is_disabled_is_absent)
 {
 	begin();
 	for (unsigned i = 0; i < 4; i++)
@@ -537,7 +563,8 @@ Test(coord_party, T5_W13_who_does_not_answer_Identify_or_is_disabled_is_absent)
 	end();
 }
 
-Test(coord_party, W13_a_writer_that_does_not_take_events_yet_is_in_no_session)
+/* W-13 */
+Test(coord_party, a_writer_that_does_not_take_events_yet_is_in_no_session)
 {
 	begin();
 	writer_join(all, F, LEVEL_FRONT_END, 60000);
@@ -550,7 +577,8 @@ Test(coord_party, W13_a_writer_that_does_not_take_events_yet_is_in_no_session)
 	end();
 }
 
-Test(coord_party, T4_T12_Thaw_has_a_window_of_its_own)
+/* T-4, T-12 */
+Test(coord_party, Thaw_has_a_window_of_its_own)
 {
 	begin();
 	writer_join(all, F, LEVEL_FRONT_END, 120000);
@@ -571,7 +599,8 @@ Test(coord_party, T4_T12_Thaw_has_a_window_of_its_own)
 	end();
 }
 
-Test(coord_party, T11_T12_a_window_that_ended_in_the_writer_first_is_a_failed_freeze)
+/* T-11, T-12 */
+Test(coord_party, a_window_that_ended_in_the_writer_first_is_a_failed_freeze)
 {
 	scene();
 	w->f[0].way[ASK_RELEASE] = FAKE_SILENT;
@@ -586,7 +615,8 @@ Test(coord_party, T11_T12_a_window_that_ended_in_the_writer_first_is_a_failed_fr
 	end();
 }
 
-Test(coord_party, W9_a_writer_that_dies_fails_in_the_phase_it_was_in)
+/* W-9 */
+Test(coord_party, a_writer_that_dies_fails_in_the_phase_it_was_in)
 {
 	static const struct {
 		enum coord_writer_event event;
@@ -614,7 +644,8 @@ Test(coord_party, W9_a_writer_that_dies_fails_in_the_phase_it_was_in)
 	}
 }
 
-Test(coord_party, W9_a_writer_that_dies_between_events)
+/* W-9 */
+Test(coord_party, a_writer_that_dies_between_events)
 {
 	scene();
 	w->f[0].way[ASK_HOLD] = FAKE_SILENT;
@@ -629,7 +660,8 @@ Test(coord_party, W9_a_writer_that_dies_between_events)
 	end();
 }
 
-Test(coord_party, W10_W11_Identify_of_another_session_between_Freeze_and_Thaw)
+/* W-10, W-11 */
+Test(coord_party, Identify_of_another_session_between_Freeze_and_Thaw)
 {
 	struct coord_session *other;
 	struct coord_operation *op2;
@@ -650,7 +682,8 @@ Test(coord_party, W10_W11_Identify_of_another_session_between_Freeze_and_Thaw)
 	end();
 }
 
-Test(coord_party, W3_an_event_without_handler_is_ok_at_once)
+/* W-3 */
+Test(coord_party, an_event_without_handler_is_ok_at_once)
 {
 	begin();
 	writer_join(all, F, LEVEL_FRONT_END, 60000);
@@ -665,7 +698,8 @@ Test(coord_party, W3_an_event_without_handler_is_ok_at_once)
 	end();
 }
 
-Test(coord_party, W7_the_row_of_a_writer_says_which_session_it_is_about)
+/* W-7 */
+Test(coord_party, the_row_of_a_writer_says_which_session_it_is_about)
 {
 	scene_with(EVENT_FREEZE, WRITER_FAIL);
 	create();
@@ -698,7 +732,8 @@ static const char *const document =
 	"{\"type\": \"database\", \"logical_path\": \"all\", \"name\": \"one\","
 	" \"selectable_for_backup\": false}]}";
 
-Test(coord_party, W2_M5_component_mode_tells_only_writers_with_a_component)
+/* W-2, M-5 */
+Test(coord_party, component_mode_tells_only_writers_with_a_component)
 {
 	begin();
 	writer_join(all, F, LEVEL_FRONT_END, 60000);
@@ -726,7 +761,8 @@ Test(coord_party, W2_M5_component_mode_tells_only_writers_with_a_component)
 	end();
 }
 
-Test(coord_party, S11_M7_the_document_names_components_and_their_success)
+/* S-11, M-7 */
+Test(coord_party, the_document_names_components_and_their_success)
 {
 	json_t *text, *writers, *read;
 	const char *problem;
@@ -763,7 +799,8 @@ Test(coord_party, S11_M7_the_document_names_components_and_their_success)
 	end();
 }
 
-Test(coord_party, M1_a_writer_whose_document_is_none_is_absent)
+/* M-1 */
+Test(coord_party, a_writer_whose_document_is_none_is_absent)
 {
 	begin();
 	writer_join(all, F, LEVEL_FRONT_END, 60000);
@@ -777,7 +814,8 @@ Test(coord_party, M1_a_writer_whose_document_is_none_is_absent)
 
 /* ---- who may, and what must not stick ---- */
 
-Test(coord_party, S12_who_is_not_privileged_meets_only_writers_of_his_own)
+/* S-12 */
+Test(coord_party, who_is_not_privileged_meets_only_writers_of_his_own)
 {
 	begin();
 	writer_join(all, F, LEVEL_FRONT_END, 60000);
@@ -797,7 +835,8 @@ Test(coord_party, S12_who_is_not_privileged_meets_only_writers_of_his_own)
 	end();
 }
 
-Test(coord_party, S8_V3_a_cancelled_PrepareForBackup_gives_the_slot_back)
+/* S-8, V-3 */
+Test(coord_party, a_cancelled_PrepareForBackup_gives_the_slot_back)
 {
 	const char *id;
 
@@ -822,7 +861,8 @@ Test(coord_party, S8_V3_a_cancelled_PrepareForBackup_gives_the_slot_back)
 	end();
 }
 
-Test(coord_party, A20_AbortBackup_cancels_a_pending_Identify)
+/* */
+Test(coord_party, AbortBackup_cancels_a_pending_Identify)
 {
 	begin();
 	writer_join(all, F, LEVEL_FRONT_END, 60000);
@@ -848,7 +888,8 @@ Test(coord_party, how_an_Abort_was_taken_does_not_hide_why_the_writer_failed)
 	end();
 }
 
-Test(coord_party, W7_the_end_of_an_older_session_leaves_the_row_of_a_newer_one)
+/* W-7 */
+Test(coord_party, the_end_of_an_older_session_leaves_the_row_of_a_newer_one)
 {
 	struct coord_session *older;
 
@@ -879,7 +920,8 @@ Test(coord_party, a_message_cut_within_a_character_can_still_be_shown)
 	assert_no_leaks();
 }
 
-Test(coord_party, M5_what_nothing_above_brings_in_must_be_added)
+/* M-5 */
+Test(coord_party, what_nothing_above_brings_in_must_be_added)
 {
 	static const char *const text =
 		"{\"version\": \"1.0\", \"restore_method\": {\"method\": \"custom\"}, \"components\": ["

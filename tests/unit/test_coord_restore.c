@@ -154,7 +154,8 @@ static void component_has(size_t component, const char *key, const char *want)
 
 /* ---- beginning ---- */
 
-Test(coord_restore, M10_X2_documents_that_are_not_ours_are_told_from_damaged_ones)
+/* M-10, X-2 */
+Test(coord_restore, documents_that_are_not_ours_are_told_from_damaged_ones)
 {
 	static const char *const invalid[] = {
 		"{}",
@@ -182,7 +183,8 @@ Test(coord_restore, M10_X2_documents_that_are_not_ours_are_told_from_damaged_one
 	end();
 }
 
-Test(coord_restore, S12_only_those_served_here_may_restore)
+/* S-12 */
+Test(coord_restore, only_those_served_here_may_restore)
 {
 	begin();
 	fake_join(w, 0); /* belongs to user 1000 */
@@ -208,7 +210,8 @@ Test(coord_restore, what_needs_writers_needs_GatherWriterMetadata)
 
 /* ---- what is selected ---- */
 
-Test(coord_restore, X3_only_writers_with_selected_components_hear_of_it)
+/* */
+Test(coord_restore, only_writers_with_selected_components_hear_of_it)
 {
 	scene();
 	select_for_restore(&all_of_1);
@@ -224,7 +227,8 @@ Test(coord_restore, X3_only_writers_with_selected_components_hear_of_it)
 	end();
 }
 
-Test(coord_restore, X6_explicit_components_are_selected_and_selectable_parts_named)
+/* */
+Test(coord_restore, explicit_components_are_selected_and_selectable_parts_named)
 {
 	static const struct coord_restore_name part = { OLD0, "all", "one" };
 	static const struct coord_restore_name nobody = { "no such id", "", "all" };
@@ -271,7 +275,8 @@ Test(coord_restore, what_is_no_longer_selected_is_forgotten)
 	end();
 }
 
-Test(coord_restore, M4_new_targets_and_mappings_name_a_file_set)
+/* M-4 */
+Test(coord_restore, new_targets_and_mappings_name_a_file_set)
 {
 	struct coord_restore_move move = { "/d", "*", "/elsewhere", true };
 	struct coord_restore_move part = { "/one", "x", "/y", false };
@@ -362,7 +367,8 @@ Test(coord_restore, writers_of_a_kind_stand_for_each_other_in_their_order)
 
 /* ---- events ---- */
 
-Test(coord_restore, X3_failures_show_in_the_status_only)
+/* */
+Test(coord_restore, failures_show_in_the_status_only)
 {
 	static const struct {
 		enum writer_way way;
@@ -396,7 +402,8 @@ Test(coord_restore, X3_failures_show_in_the_status_only)
 	}
 }
 
-Test(coord_restore, X5_a_new_instance_gets_no_PostRestore)
+/* */
+Test(coord_restore, a_new_instance_gets_no_PostRestore)
 {
 	json_t *row;
 
@@ -417,7 +424,8 @@ Test(coord_restore, X5_a_new_instance_gets_no_PostRestore)
 	end();
 }
 
-Test(coord_restore, X4_nothing_is_sent_between_PreRestore_and_PostRestore)
+/* */
+Test(coord_restore, nothing_is_sent_between_PreRestore_and_PostRestore)
 {
 	scene();
 	select_for_restore(&all_of_0);
@@ -431,7 +439,8 @@ Test(coord_restore, X4_nothing_is_sent_between_PreRestore_and_PostRestore)
 	end();
 }
 
-Test(coord_restore, X7_status_is_one_of_four_words_and_undefined_at_first)
+/* */
+Test(coord_restore, status_is_one_of_four_words_and_undefined_at_first)
 {
 	static const char *const words[] = { "none", "all", "failed", "undefined" };
 
@@ -461,7 +470,8 @@ static void with_wish(const char *wish, const char *status, const char *want)
 	end();
 }
 
-Test(coord_restore, X9_a_writer_is_called_as_its_document_wishes)
+/* */
+Test(coord_restore, a_writer_is_called_as_its_document_wishes)
 {
 	with_wish("never", "failed", "Identify");
 	with_wish("always", "all", "Identify PreRestore PostRestore");
@@ -488,7 +498,8 @@ static void answer_pre_restore(const char *targets)
 	json_decref(metadata);
 }
 
-Test(coord_restore, X3_X9_PreRestore_sets_targets)
+/* */
+Test(coord_restore, PreRestore_sets_targets)
 {
 	scene();
 	select_for_restore(&all_of_0);
@@ -506,7 +517,8 @@ Test(coord_restore, X3_X9_PreRestore_sets_targets)
 	end();
 }
 
-Test(coord_restore, M6_metadata_is_the_writers_to_change_in_a_restore)
+/* M-6 */
+Test(coord_restore, metadata_is_the_writers_to_change_in_a_restore)
 {
 	json_t *row;
 
@@ -525,7 +537,8 @@ Test(coord_restore, M6_metadata_is_the_writers_to_change_in_a_restore)
 	end();
 }
 
-Test(coord_restore, X9_targets_that_make_no_sense_are_a_failure_of_the_writer)
+/* */
+Test(coord_restore, targets_that_make_no_sense_are_a_failure_of_the_writer)
 {
 	static const char *const bad[] = {
 		"{}",
@@ -550,7 +563,8 @@ Test(coord_restore, X9_targets_that_make_no_sense_are_a_failure_of_the_writer)
 
 /* ---- ends ---- */
 
-Test(coord_restore, A27_AbortBackup_is_bad_state_and_sends_nothing)
+/* */
+Test(coord_restore, AbortBackup_is_bad_state_and_sends_nothing)
 {
 	scene();
 	select_for_restore(&all_of_0);
@@ -565,7 +579,8 @@ Test(coord_restore, A27_AbortBackup_is_bad_state_and_sends_nothing)
 	end();
 }
 
-Test(coord_restore, S8_a_cancelled_PreRestore_can_be_followed_by_PostRestore)
+/* S-8 */
+Test(coord_restore, a_cancelled_PreRestore_can_be_followed_by_PostRestore)
 {
 	scene();
 	all->f[0].way[EVENT_PRE_RESTORE] = WRITER_SILENT;
@@ -579,7 +594,8 @@ Test(coord_restore, S8_a_cancelled_PreRestore_can_be_followed_by_PostRestore)
 	end();
 }
 
-Test(coord_restore, D4_D8_the_end_of_the_connection_tells_nobody)
+/* D-4, D-8 */
+Test(coord_restore, the_end_of_the_connection_tells_nobody)
 {
 	scene();
 	all->f[0].way[EVENT_PRE_RESTORE] = WRITER_SILENT;
@@ -594,7 +610,8 @@ Test(coord_restore, D4_D8_the_end_of_the_connection_tells_nobody)
 	end();
 }
 
-Test(coord_restore, A3_an_orderly_shutdown_of_the_coordinator_sends_no_Abort)
+/* */
+Test(coord_restore, an_orderly_shutdown_of_the_coordinator_sends_no_Abort)
 {
 	scene();
 	select_for_restore(&all_of_0);
@@ -606,7 +623,8 @@ Test(coord_restore, A3_an_orderly_shutdown_of_the_coordinator_sends_no_Abort)
 }
 
 /* What SaveDocument gives is what InitializeForRestore takes (X-2, M-1). */
-Test(coord_restore, X2_a_saved_backup_can_be_restored)
+/* */
+Test(coord_restore, a_saved_backup_can_be_restored)
 {
 	struct coord_restore_name c;
 	json_t *text, *writers;

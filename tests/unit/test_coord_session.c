@@ -541,7 +541,8 @@ Test(coord_session, abort_keeps_a_created_set_until_release)
 	assert_no_leaks();
 }
 
-Test(coord_session, cancel_answers_as_s8_says)
+/* S-8 */
+Test(coord_session, cancel_answers_once_for_all)
 {
 	struct world *w = world_new();
 	struct coord_session *s;

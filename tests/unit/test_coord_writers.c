@@ -38,7 +38,8 @@ static const char *problem_of(const char *class_id, const char *name, uint32_t w
 	return coord_writer_info_problem(&info);
 }
 
-Test(coord_writers, W1_W3_a_registration_that_makes_no_sense_is_told_so)
+/* W-1, W-3 */
+Test(coord_writers, a_registration_that_makes_no_sense_is_told_so)
 {
 	static const char id[] = "00000000-0000-4000-9000-000000000001";
 	char long_name[COORD_WRITER_TEXT_MAX + 2] = "";
@@ -59,7 +60,8 @@ Test(coord_writers, W1_W3_a_registration_that_makes_no_sense_is_told_so)
 	assert_no_leaks();
 }
 
-Test(coord_writers, V1_the_instance_is_new_at_each_registration_and_the_class_stays)
+/* V-1 */
+Test(coord_writers, the_instance_is_new_at_each_registration_and_the_class_stays)
 {
 	char id[COW_UUID_LEN + 1], class_id[COW_UUID_LEN + 1];
 
@@ -180,7 +182,8 @@ static void on_lost(struct coord_writer_user *user)
 	((struct lost_user *)user)->lost++;
 }
 
-Test(coord_writers, W9_a_loss_is_told_to_every_user_and_no_question_answered)
+/* W-9 */
+Test(coord_writers, a_loss_is_told_to_every_user_and_no_question_answered)
 {
 	struct lost_user users[2] = { { .user.lost = on_lost }, { .user.lost = on_lost } };
 	struct heard h = { 0 };
@@ -199,7 +202,8 @@ Test(coord_writers, W9_a_loss_is_told_to_every_user_and_no_question_answered)
 	end();
 }
 
-Test(coord_writers, E1_only_codes_of_the_list_are_recorded)
+/* E-1 */
+Test(coord_writers, only_codes_of_the_list_are_recorded)
 {
 	static const char *const codes[] = {
 		"inconsistent-snapshot", "out-of-resources", "timeout",		"retryable",

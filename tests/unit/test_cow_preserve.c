@@ -48,7 +48,8 @@ Test(cow_preserve, without_a_snapshot_nothing_is_recorded)
 	assert_no_leaks();
 }
 
-Test(cow_preserve, I7_the_second_change_of_a_cluster_saves_nothing)
+/* I-7 */
+Test(cow_preserve, the_second_change_of_a_cluster_saves_nothing)
 {
 	uint64_t s, after_first, bytes;
 
@@ -69,7 +70,8 @@ Test(cow_preserve, I7_the_second_change_of_a_cluster_saves_nothing)
 	assert_no_leaks();
 }
 
-Test(cow_preserve, I7_the_old_value_is_saved_once_however_many_snapshots_live)
+/* I-7 */
+Test(cow_preserve, the_old_value_is_saved_once_however_many_snapshots_live)
 {
 	uint64_t first, last;
 
@@ -147,7 +149,8 @@ Test(cow_preserve, removing_a_file_moves_it_and_copies_nothing)
 
 /* I-3: the change happens after the saving. I-5: when saving fails it happens all the same, and the snapshots that would be
  * wrong are gone. */
-Test(cow_preserve, I5_what_cannot_be_saved_costs_the_snapshots_and_not_the_change)
+/* I-5 */
+Test(cow_preserve, what_cannot_be_saved_costs_the_snapshots_and_not_the_change)
 {
 	char now[4] = "";
 	enum cow_drop_cause cause;
