@@ -1158,7 +1158,8 @@ static json_t *database(const char *key, json_t *value)
 	return params;
 }
 
-Test(coordinator, a_restore_from_beginning_to_end_x3_x5_x7)
+/* */
+Test(coordinator, a_restore_from_beginning_to_end)
 {
 	struct umbra_client *c = connected();
 	struct restored x;
@@ -1204,7 +1205,8 @@ Test(coordinator, a_restore_from_beginning_to_end_x3_x5_x7)
 	umbra_close(c);
 }
 
-Test(coordinator, a_restore_of_foreign_documents_is_refused_m10)
+/* M-10 */
+Test(coordinator, a_restore_of_foreign_documents_is_refused)
 {
 	struct umbra_client *c = connected();
 

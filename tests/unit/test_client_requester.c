@@ -190,7 +190,8 @@ Test(client_requester, what_cannot_be_sent_is_refused_here)
 	end(&x);
 }
 
-Test(client_requester, k6_lost_coordinator_is_writer_infrastructure)
+/* K-6 */
+Test(client_requester, lost_coordinator_is_writer_infrastructure)
 {
 	struct world x;
 
@@ -203,7 +204,8 @@ Test(client_requester, k6_lost_coordinator_is_writer_infrastructure)
 	end(&x);
 }
 
-Test(client_requester, d11_delete_tells_how_far_it_came)
+/* D-11 */
+Test(client_requester, delete_tells_how_far_it_came)
 {
 	struct world x;
 	size_t deleted = 77;
@@ -314,7 +316,8 @@ Test(client_requester, operation_is_served_in_the_callers_loop)
 	end(&x);
 }
 
-Test(client_requester, a20_other_calls_get_through_while_one_is_pending)
+/* */
+Test(client_requester, other_calls_get_through_while_one_is_pending)
 {
 	struct world x;
 	struct umbra_operation *op, *other = (struct umbra_operation *)&x;
@@ -339,7 +342,8 @@ Test(client_requester, a20_other_calls_get_through_while_one_is_pending)
 	end(&x);
 }
 
-Test(client_requester, a20_refused_call_does_not_silence_the_pending_operation)
+/* */
+Test(client_requester, refused_call_does_not_silence_the_pending_operation)
 {
 	struct world x;
 	struct umbra_operation *op;
@@ -359,7 +363,8 @@ Test(client_requester, a20_refused_call_does_not_silence_the_pending_operation)
 	end(&x);
 }
 
-Test(client_requester, k6_call_that_finds_the_coordinator_gone_ends_the_pending_operation)
+/* K-6 */
+Test(client_requester, call_that_finds_the_coordinator_gone_ends_the_pending_operation)
 {
 	struct world x;
 	struct umbra_operation *op;
@@ -393,7 +398,8 @@ Test(client_requester, call_may_learn_of_the_end_of_an_operation)
 	end(&x);
 }
 
-Test(client_requester, s8_cancel_is_over_when_the_operation_says_so)
+/* S-8 */
+Test(client_requester, cancel_is_over_when_the_operation_says_so)
 {
 	struct world x;
 	struct umbra_operation *op;

@@ -227,7 +227,8 @@ Test(client_writer, registration_names_what_it_has)
 	end(&x);
 }
 
-Test(client_writer, w3_compulsory_handlers_are_demanded)
+/* W-3 */
+Test(client_writer, compulsory_handlers_are_demanded)
 {
 	struct umbra_writer_options o = {
 		.size = sizeof(o), .class_id = "c", .name = "n", .socket = "/nonexistent"
@@ -348,7 +349,8 @@ Test(client_writer, refusal_is_told_with_the_coordinators_words)
 	assert_no_leaks();
 }
 
-Test(client_writer, d10_no_descriptor_is_inherited)
+/* D-10 */
+Test(client_writer, no_descriptor_is_inherited)
 {
 	struct world x;
 
@@ -394,7 +396,8 @@ Test(client_writer, events_reach_their_handlers_in_order)
 	end(&x);
 }
 
-Test(client_writer, v2_session_end_disarms)
+/* V-2 */
+Test(client_writer, session_end_disarms)
 {
 	struct world x;
 
@@ -450,7 +453,8 @@ Test(client_writer, event_that_comes_in_pieces_is_one_event)
 
 /* ---- what a handler says ---- */
 
-Test(client_writer, w5_two_strengths_of_failure)
+/* W-5 */
+Test(client_writer, two_strengths_of_failure)
 {
 	struct world x;
 
@@ -466,7 +470,8 @@ Test(client_writer, w5_two_strengths_of_failure)
 	end(&x);
 }
 
-Test(client_writer, w10_failure_code_in_identify_is_ignored)
+/* W-10 */
+Test(client_writer, failure_code_in_identify_is_ignored)
 {
 	struct world x;
 
@@ -477,7 +482,8 @@ Test(client_writer, w10_failure_code_in_identify_is_ignored)
 	end(&x);
 }
 
-Test(client_writer, e1_failure_without_a_code_is_none_or_non_retryable)
+/* E-1 */
+Test(client_writer, failure_without_a_code_is_none_or_non_retryable)
 {
 	struct world x;
 
@@ -582,7 +588,8 @@ static void set_targets(struct world *x, const struct umbra_writer_event *e)
 		cr_expect_eq(umbra_writer_set_metadata(x->w, "{\"m\":1}"), 0, "%s", e->name);
 }
 
-Test(client_writer, x3_targets_travel_with_pre_restore_only)
+/* */
+Test(client_writer, targets_travel_with_pre_restore_only)
 {
 	struct world x;
 	json_t *a;
@@ -635,7 +642,8 @@ static void expect_window(struct world *x, const struct umbra_writer_event *e)
 		cr_expect_eq(e->window_ms, 0);
 }
 
-Test(client_writer, t1_window_runs_from_freeze_to_thaw)
+/* T-1 */
+Test(client_writer, window_runs_from_freeze_to_thaw)
 {
 	struct world x;
 
@@ -663,7 +671,8 @@ static json_t *window(json_int_t window_ms, uint64_t deadline_ns)
 			 (json_int_t)deadline_ns);
 }
 
-Test(client_writer, t1_freeze_that_waited_in_the_socket_past_its_window_freezes_nothing)
+/* T-1 */
+Test(client_writer, freeze_that_waited_in_the_socket_past_its_window_freezes_nothing)
 {
 	struct world x;
 	uint64_t end_ns;
@@ -693,7 +702,8 @@ static void expect_rest(struct world *x, const struct umbra_writer_event *e)
 		cr_expect_eq(e->window_ms, 300);
 }
 
-Test(client_writer, t1_freeze_that_waited_in_the_socket_has_the_rest_of_its_window)
+/* T-1 */
+Test(client_writer, freeze_that_waited_in_the_socket_has_the_rest_of_its_window)
 {
 	struct world x;
 
@@ -713,7 +723,8 @@ Test(client_writer, t1_freeze_that_waited_in_the_socket_has_the_rest_of_its_wind
 	end(&x);
 }
 
-Test(client_writer, t1_window_is_never_longer_than_either_says)
+/* T-1 */
+Test(client_writer, window_is_never_longer_than_either_says)
 {
 	struct world x;
 
@@ -731,7 +742,8 @@ Test(client_writer, t1_window_is_never_longer_than_either_says)
 	end(&x);
 }
 
-Test(client_writer, w4_late_second_freeze_leaves_the_first_ones_window_as_it_is)
+/* W-4 */
+Test(client_writer, late_second_freeze_leaves_the_first_ones_window_as_it_is)
 {
 	struct world x;
 
@@ -746,7 +758,8 @@ Test(client_writer, w4_late_second_freeze_leaves_the_first_ones_window_as_it_is)
 	end(&x);
 }
 
-Test(client_writer, a8_window_end_calls_the_abort_handler_and_t12_a_later_thaw_fails)
+/* A-8, T-12 */
+Test(client_writer, window_end_calls_the_abort_handler_and_a_later_thaw_fails)
 {
 	struct world x;
 
@@ -768,7 +781,8 @@ Test(client_writer, a8_window_end_calls_the_abort_handler_and_t12_a_later_thaw_f
 	end(&x);
 }
 
-Test(client_writer, t11_thaw_that_waits_in_the_socket_when_the_window_ends_comes_too_late)
+/* T-11 */
+Test(client_writer, thaw_that_waits_in_the_socket_when_the_window_ends_comes_too_late)
 {
 	struct world x;
 
@@ -782,7 +796,8 @@ Test(client_writer, t11_thaw_that_waits_in_the_socket_when_the_window_ends_comes
 	end(&x);
 }
 
-Test(client_writer, t11_window_that_ends_as_thaw_is_taken_up_is_over)
+/* T-11 */
+Test(client_writer, window_that_ends_as_thaw_is_taken_up_is_over)
 {
 	struct world x;
 
@@ -798,7 +813,8 @@ Test(client_writer, t11_window_that_ends_as_thaw_is_taken_up_is_over)
 	end(&x);
 }
 
-Test(client_writer, t11_timer_never_fires_after_thaw_was_accepted)
+/* T-11 */
+Test(client_writer, timer_never_fires_after_thaw_was_accepted)
 {
 	struct world x;
 
@@ -814,7 +830,8 @@ Test(client_writer, t11_timer_never_fires_after_thaw_was_accepted)
 	end(&x);
 }
 
-Test(client_writer, a2_freeze_that_fails_is_followed_by_the_abort_handler)
+/* */
+Test(client_writer, freeze_that_fails_is_followed_by_the_abort_handler)
 {
 	struct world x;
 
@@ -833,7 +850,8 @@ Test(client_writer, a2_freeze_that_fails_is_followed_by_the_abort_handler)
 	end(&x);
 }
 
-Test(client_writer, a2_late_freeze_is_aborted_before_its_answer)
+/* */
+Test(client_writer, late_freeze_is_aborted_before_its_answer)
 {
 	struct world x;
 
@@ -849,7 +867,8 @@ Test(client_writer, a2_late_freeze_is_aborted_before_its_answer)
 	end(&x);
 }
 
-Test(client_writer, w5_freeze_with_a_code_stays_frozen)
+/* W-5 */
+Test(client_writer, freeze_with_a_code_stays_frozen)
 {
 	struct world x;
 
@@ -863,7 +882,8 @@ Test(client_writer, w5_freeze_with_a_code_stays_frozen)
 	end(&x);
 }
 
-Test(client_writer, a2_thaw_that_fails_is_followed_by_the_abort_handler)
+/* */
+Test(client_writer, thaw_that_fails_is_followed_by_the_abort_handler)
 {
 	struct world x;
 
@@ -875,7 +895,8 @@ Test(client_writer, a2_thaw_that_fails_is_followed_by_the_abort_handler)
 	end(&x);
 }
 
-Test(client_writer, t4_late_thaw_is_followed_by_the_abort_handler)
+/* T-4 */
+Test(client_writer, late_thaw_is_followed_by_the_abort_handler)
 {
 	struct world x;
 
@@ -918,7 +939,8 @@ Test(client_writer, abort_of_the_coordinator_closes_the_window)
 	end(&x);
 }
 
-Test(client_writer, w4_session_that_ends_without_thaw_leaves_nobody_frozen)
+/* W-4 */
+Test(client_writer, session_that_ends_without_thaw_leaves_nobody_frozen)
 {
 	struct world x;
 
@@ -934,7 +956,8 @@ Test(client_writer, w4_session_that_ends_without_thaw_leaves_nobody_frozen)
 
 /* ---- several sessions (W-11) ---- */
 
-Test(client_writer, w11_sessions_do_not_meddle_with_one_another)
+/* W-11 */
+Test(client_writer, sessions_do_not_meddle_with_one_another)
 {
 	struct world x;
 
@@ -958,7 +981,8 @@ Test(client_writer, w11_sessions_do_not_meddle_with_one_another)
 	end(&x);
 }
 
-Test(client_writer, a8_slow_handler_of_another_session_ends_the_window)
+/* */
+Test(client_writer, slow_handler_of_another_session_ends_the_window)
 {
 	struct world x;
 
@@ -973,7 +997,8 @@ Test(client_writer, a8_slow_handler_of_another_session_ends_the_window)
 
 /* ---- the coordinator's end (W-9) ---- */
 
-Test(client_writer, w9_lost_connection_calls_the_abort_handler_once_per_armed_session)
+/* W-9 */
+Test(client_writer, lost_connection_calls_the_abort_handler_once_per_armed_session)
 {
 	struct world x;
 
@@ -992,7 +1017,8 @@ Test(client_writer, w9_lost_connection_calls_the_abort_handler_once_per_armed_se
 	end(&x);
 }
 
-Test(client_writer, w9_lost_connection_of_one_that_is_not_armed_calls_nobody)
+/* W-9 */
+Test(client_writer, lost_connection_of_one_that_is_not_armed_calls_nobody)
 {
 	struct world x;
 
@@ -1012,7 +1038,8 @@ static void hang_up_inside(struct world *x, const struct umbra_writer_event *e)
 		fake_hang_up(&x->fake);
 }
 
-Test(client_writer, w9_connection_lost_while_a_handler_runs)
+/* W-9 */
+Test(client_writer, connection_lost_while_a_handler_runs)
 {
 	struct world x;
 
@@ -1027,7 +1054,8 @@ Test(client_writer, w9_connection_lost_while_a_handler_runs)
 	end(&x);
 }
 
-Test(client_writer, w9_failed_freeze_whose_answer_is_lost_is_aborted_once)
+/* W-9 */
+Test(client_writer, failed_freeze_whose_answer_is_lost_is_aborted_once)
 {
 	struct world x;
 
@@ -1043,7 +1071,8 @@ Test(client_writer, w9_failed_freeze_whose_answer_is_lost_is_aborted_once)
 	end(&x);
 }
 
-Test(client_writer, w9_free_while_armed_calls_the_abort_handler)
+/* W-9 */
+Test(client_writer, free_while_armed_calls_the_abort_handler)
 {
 	struct world x;
 
@@ -1071,7 +1100,8 @@ static void breach(const char *text, size_t len, int want)
 	fake_done(&x.fake);
 }
 
-Test(client_writer, w9_nonsense_counts_as_a_lost_connection)
+/* W-9 */
+Test(client_writer, nonsense_counts_as_a_lost_connection)
 {
 	static const char
 		a[] = "nonsense",
@@ -1115,7 +1145,8 @@ static void big_document(struct world *x, const struct umbra_writer_event *e)
 	free(big);
 }
 
-Test(client_writer, a8_window_ends_although_the_coordinator_takes_no_answers)
+/* */
+Test(client_writer, window_ends_although_the_coordinator_takes_no_answers)
 {
 	struct world x;
 	struct pollfd p;
@@ -1167,7 +1198,8 @@ static void look_at_trees(struct world *x, const struct umbra_writer_event *e)
 	cr_expect_null(umbra_writer_tree(x->w, 1));
 }
 
-Test(client_writer, w12_trees_are_known_from_prepare_for_snapshot_to_post_snapshot)
+/* W-12 */
+Test(client_writer, trees_are_known_from_prepare_for_snapshot_to_post_snapshot)
 {
 	struct world x;
 	const char *tmp = getenv("TMPDIR");
@@ -1198,7 +1230,8 @@ static int in_set(struct world *x, const char *dir, const char *rest)
 	return umbra_writer_path_in_set(x->w, path);
 }
 
-Test(client_writer, w12_path_in_set_follows_the_data)
+/* W-12 */
+Test(client_writer, path_in_set_follows_the_data)
 {
 	struct world x;
 	char dir[] = "/tmp/umbra-inset-XXXXXX", tree[64], path[128];
@@ -1363,7 +1396,8 @@ static void backup_without_memory(struct world *x)
 	}
 }
 
-Test(client_writer, w4_nobody_stays_frozen_when_memory_runs_out)
+/* W-4 */
+Test(client_writer, nobody_stays_frozen_when_memory_runs_out)
 {
 	bool enough = false;
 	int n;
@@ -1460,7 +1494,8 @@ static void check(struct world *x)
 	}
 }
 
-Test(client_writer, w4_nobody_stays_frozen_whatever_comes)
+/* W-4 */
+Test(client_writer, nobody_stays_frozen_whatever_comes)
 {
 	const char *given = getenv("UMBRA_TEST_SEED");
 	unsigned first = given ? (unsigned)atoi(given) : (unsigned)clock_mono_ns();

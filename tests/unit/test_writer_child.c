@@ -60,7 +60,8 @@ static void await_end(const struct child *c)
 }
 
 /* T-1: a freeze must have failed before its window is over. */
-Test(writer_child, t1_one_that_never_stops_printing_does_not_outlast_its_deadline)
+/* T-1 */
+Test(writer_child, one_that_never_stops_printing_does_not_outlast_its_deadline)
 {
 	char *argv[] = { "yes", NULL };
 	struct child c;
@@ -74,7 +75,8 @@ Test(writer_child, t1_one_that_never_stops_printing_does_not_outlast_its_deadlin
 	assert_no_leaks();
 }
 
-Test(writer_child, t1_one_that_never_stops_printing_is_killed_with_all_it_started)
+/* T-1 */
+Test(writer_child, one_that_never_stops_printing_is_killed_with_all_it_started)
 {
 	char *argv[] = { "sh", "-c", "yes & yes & exec yes", NULL };
 	struct child c = { .argv = argv, .line = count_line };

@@ -54,7 +54,8 @@ static void end(struct world *x)
 	assert_no_leaks();
 }
 
-Test(writer_mark, l4_what_was_set_is_found_by_the_next)
+/* L-4 */
+Test(writer_mark, what_was_set_is_found_by_the_next)
 {
 	struct world x;
 	char path[600];
@@ -74,7 +75,8 @@ Test(writer_mark, l4_what_was_set_is_found_by_the_next)
 
 /* L-4: what cannot be read may say that something is frozen, and then nobody else would say it. A FIFO
  * can be opened and locked but, for pread(2), not read. */
-Test(writer_mark, l4_note_that_cannot_be_read_stays)
+/* L-4 */
+Test(writer_mark, note_that_cannot_be_read_stays)
 {
 	struct world x;
 	struct writer_mark *none = NULL;
