@@ -19,6 +19,8 @@
 struct cow_store;
 struct cow_inode;
 
+#define COW_STORE_MIN_BYTES (1u << 20) /* the least sensible maximum (F-4): callers refuse less */
+
 struct cow_options {
 	int below_fd; /* the directory below: open O_RDONLY|O_DIRECTORY or O_PATH; duplicated */
 	const char *

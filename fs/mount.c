@@ -60,34 +60,55 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
-/* "36 35 98:0 /root /mountpoint options ... - type source superoptions" */
-static bool line_is_ours_at(char *line, const char *path)
+/* "36 35 98:0 /root /mountpoint options ... - type source superoptions": the mount point, within the line, and
+ * whether it is of our making, a protected directory or a snapshot. NULL: no such line. */
+static const char *mount_point(char *line, bool *ret_ours)
 {
 	char *type = strstr(line, " - ");
 	char *at = line, *end;
 
 	for (int i = 0; at && i < 4; i++)
 		at = strchr(at, ' ') ? strchr(at, ' ') + 1 : NULL;
-	if (!at || !type || strncmp(type + 3, "fuse.umbra ", 11) != 0)
-		return false;
-	end = strchr(at, ' ');
-	if (!end)
-		return false;
+	end = at ? strchr(at, ' ') : NULL;
+	if (!type || !end)
+		return NULL;
+	*ret_ours = strncmp(type + 3, "fuse.umbra ", 11) == 0;
 	*end = '\0';
 	unescape(at);
-	return strcmp(at, path) == 0;
+	return at;
 }
 
-static bool already_protected(const char *path)
+/* How much of the path is that of the mount point; 0: it lies elsewhere. */
+static size_t lies_in(const char *path, const char *point)
+{
+	size_t n = strlen(point);
+
+	if (n == 1) /* "/" */
+		return 1;
+	return strncmp(path, point, n) == 0 && (!path[n] || path[n] == '/') ? n : 0;
+}
+
+/* Does the path lie in a mount of ours? `exactly`: only if it is the mount point itself. */
+static bool in_mount_of_ours(const char *path, bool exactly)
 {
 	CLEANUP(fclose_p) FILE *f = fopen("/proc/self/mountinfo", "re");
 	CLEANUP(free_p) char *line = NULL;
-	size_t size = 0;
+	size_t size = 0, deepest = 0;
+	bool found = false;
 
-	while (f && getline(&line, &size, f) > 0)
-		if (line_is_ours_at(line, path))
-			return true;
-	return false;
+	while (f && getline(&line, &size, f) > 0) {
+		bool ours = false;
+		const char *point = mount_point(line, &ours);
+		size_t n = point ? lies_in(path, point) : 0;
+
+		if (exactly) {
+			found |= ours && n > 0 && !path[n];
+		} else if (n > 0 && n >= deepest) { /* at one place the later covers the other */
+			deepest = n;
+			found = ours;
+		}
+	}
+	return found;
 }
 
 /* ---- the directory below ---- */
@@ -114,7 +135,7 @@ static int open_below(struct fs *fs, const struct fs_options *opt, char *why, si
 		return cannot_open(opt, -errno, why, why_len);
 	fs->below_dev = st.st_dev;
 	fs->below_ino = st.st_ino;
-	if (already_protected(fs->path))
+	if (in_mount_of_ours(fs->path, true))
 		return fail(-EEXIST, why, why_len, "%s is protected already (see: umbra status)",
 			    opt->dir);
 	if (strcmp(fs->path, "/") == 0)
@@ -151,31 +172,51 @@ static int parse_max(struct fs *fs, const struct fs_options *opt, char *why, siz
 	if (r < 0)
 		return fail(r, why, why_len, "--max-store %s is no size (try: 10G, or 10%%)",
 			    opt->max_store);
+	if (fs->max_bytes < COW_STORE_MIN_BYTES) /* F-4 */
+		return fail(-EINVAL, why, why_len,
+			    "--max-store %s is %ju bytes, and a store needs 1M at least",
+			    opt->max_store, (uintmax_t)fs->max_bytes);
+	return 0;
+}
+
+/* F-3, H-2: what the store writes must wait for no hold, of its own tree or of another in one set with it. */
+static int check_store_place(const struct fs *fs, const struct fs_options *opt, char *why,
+			     size_t why_len)
+{
+	if (lies_in(fs->store_dir, fs->path))
+		return fail(
+			-EINVAL, why, why_len,
+			"--store %s lies in the protected directory itself (leave --store out, or "
+			"name a directory outside)",
+			opt->store_dir);
+	if (in_mount_of_ours(fs->store_dir, false))
+		return fail(
+			-EINVAL, why, why_len,
+			"--store %s lies in another protected directory, or in a snapshot (name a "
+			"directory outside of all of them)",
+			opt->store_dir);
 	return 0;
 }
 
 static int make_store_dir(struct fs *fs, const struct fs_options *opt, char *why, size_t why_len)
 {
-	size_t n = strlen(fs->path);
+	bool made;
+	int r;
 
 	if (!opt->store_dir)
 		return 0;
-	if (mkdir(opt->store_dir, 0700) < 0 && errno != EEXIST)
+	made = mkdir(opt->store_dir, 0700) == 0;
+	if (!made && errno != EEXIST)
 		return fail(-errno, why, why_len, "--store %s cannot be made: %s", opt->store_dir,
 			    err_text(-errno));
 	fs->store_dir = realpath(opt->store_dir, NULL);
 	if (!fs->store_dir)
 		return fail(-errno, why, why_len, "--store %s cannot be used: %s", opt->store_dir,
 			    err_text(-errno));
-	/* H-2: what the store writes must not wait for the hold of the tree. */
-	if (strncmp(fs->store_dir, fs->path, n) == 0 &&
-	    (fs->store_dir[n] == '/' || !fs->store_dir[n]))
-		return fail(
-			-EINVAL, why, why_len,
-			"--store %s lies in the protected directory itself (leave --store out, or "
-			"name a directory outside)",
-			opt->store_dir);
-	return 0;
+	r = check_store_place(fs, opt, why, why_len);
+	if (r < 0 && made)
+		rmdir(opt->store_dir);
+	return r;
 }
 
 /* ---- callbacks of the store ---- */
@@ -418,7 +459,7 @@ static void aim_at_mount(struct fs *fs)
 {
 	CLEANUP(close_p) int fd = -1;
 
-	if (fs->mount_fd < 0 || !already_protected(fs->path))
+	if (fs->mount_fd < 0 || !in_mount_of_ours(fs->path, true))
 		return;
 	fd = open(fs->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd >= 0)

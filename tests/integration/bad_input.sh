@@ -65,6 +65,17 @@ refused "an unknown option" 2 'option' umbra protect --colour "$dir"
 refused "an unknown command" 2 'frobnicate' umbra frobnicate
 refused "a store inside the directory" 1 'store' umbra protect --store "$dir/st" "$dir"
 t_ok "no store was made there" test ! -e "$dir/st"
+refused "F-4: a store too small for anything" 1 'max-store 1000K.*1M at least' umbra protect --max-store 1000K "$dir"
+t_ok "F-4: 1M will do, and more than the disk has" umbra protect --max-store 1M "$dir"
+t_is "F-8: three numbers" "$(umbra status --json | u_json "'%d %d' % (j['trees'][0]['used_bytes'], j['trees'][0]['max_bytes'])")" \
+	"0 1048576"
+mkdir "$T_TMP/other"
+refused "F-3: a store in another protected directory" 1 'store .*another protected' \
+	umbra protect --store "$dir/st" "$T_TMP/other"
+t_ok "F-3: no store was made there" test ! -e "$dir/st"
+t_ok "unprotect" umbra unprotect "$dir"
+t_ok "F-4: more than the disk holds is allowed" umbra protect --max-store 1000P "$dir"
+t_ok "unprotect" umbra unprotect "$dir"
 if [ -n "${U_USER-}" ]; then
 	refused "protect without permission" 1 'dir.*([Pp]ermission|owner)' u_as_user umbra protect "$dir"
 fi
