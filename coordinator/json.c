@@ -143,6 +143,7 @@ json_t *coord_json_tree(const struct coord_provider *p)
 	json_t *o = json_object();
 	bool ok = put_text(o, "id", t->id) && put_path(o, "path", t->path) &&
 		  put(o, "pid", json_integer(t->pid)) && put_path(o, "store", t->store) &&
+		  put(o, "store_in_memory", json_boolean(t->store_in_memory)) &&
 		  put_path(o, "snapshot_root", t->snapshot_root) &&
 		  put_text(o, "snapshots_shown", t->shown) &&
 		  put(o, "used_bytes", json_integer((json_int_t)t->used_bytes)) &&
@@ -419,6 +420,7 @@ int coord_json_read_tree(const json_t *object, struct coord_tree *ret, const cha
 	t.path = coord_param_path(&p, "path", true);
 	t.pid = (pid_t)coord_param_int(&p, "pid", 0);
 	t.store = umbra_json_get_path(object, "store");
+	t.store_in_memory = coord_param_bool(&p, "store_in_memory");
 	t.snapshot_root = coord_param_path(&p, "snapshot_root", false);
 	strcpy(t.shown, "hidden");
 	read_fixed(&p, "snapshots_shown", coord_param_text(&p, "snapshots_shown"), t.shown,

@@ -29,8 +29,9 @@ struct coord_tree {
 	char *path; /* normal form (name.h) */
 	pid_t pid;
 	char *store;
-	char *snapshot_root; /* NULL: switched off */
-	char shown[16];	     /* "hidden", "visible", "off" */
+	bool store_in_memory; /* C-9: a crash of the system loses it, and not the tree */
+	char *snapshot_root;  /* NULL: switched off */
+	char shown[16];	      /* "hidden", "visible", "off" */
 	uint64_t used_bytes, allocated_bytes, max_bytes;
 	bool holding;
 	char *fault; /* NULL: healthy */

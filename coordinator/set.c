@@ -198,6 +198,12 @@ static enum umbra_error check_tree(const struct coord_set *set, const struct coo
 	if (p->tree.fault)
 		return coord_fail(f, UMBRA_E_VOLUME_NOT_SUPPORTED, "%s has a fault: %s",
 				  p->tree.path, p->tree.fault);
+	if (p->tree.store_in_memory && cow_context_persistent(set->context)) /* C-9 */
+		return coord_fail(
+			f, UMBRA_E_VOLUME_NOT_SUPPORTED,
+			"%s has its store in memory, which a crash loses: no snapshot of context %s "
+			"there (protect it with another --store; umbra backup works as it is)",
+			p->tree.path, coord_name_context(set->context));
 	if (coord_provider_count(p, false) >= set->core->limits.snapshots)
 		return coord_fail(f, UMBRA_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED,
 				  "%s has %zu snapshots, which is the most: delete some",

@@ -29,14 +29,14 @@ struct fs {
 	struct cow_store *store; /* borrowed */
 	struct fs_nodes *nodes;
 	struct fuse_session *se;
-	bool live;	      /* the protected directory; false: one snapshot, served by itself */
-	unsigned proto_minor; /* what kernel FUSE speaks; 0 before INIT */
-	uint64_t init_unique; /* rawio.c alone: the INIT request, */
-	uint32_t init_flags;  /* what it offered, */
-	bool init_done;	      /* and whether it was answered */
-	bool raw;	      /* we see raw requests; set before the loop */
+	bool live;	       /* the protected directory; false: one snapshot, served by itself */
+	unsigned proto_minor;  /* what kernel FUSE speaks; 0 before INIT */
+	uint64_t init_unique;  /* rawio.c alone: the INIT request, */
+	uint32_t init_flags;   /* what it offered, */
+	bool init_done;	       /* and whether it was answered */
+	bool raw;	       /* we see raw requests; set before the loop */
 	struct fs_turns turns; /* rawio.c alone, if `raw` */
-	struct fs_held *held; /* handles.c alone */
+	struct fs_held *held;  /* handles.c alone */
 
 	/* The live mount alone. */
 	struct fs_dirfds *dirfds;
@@ -45,9 +45,10 @@ struct fs {
 	int mount_fd; /* mount.c alone: a copy of it, by which root mounts; or -1 */
 	uint64_t below_dev;
 	uint64_t below_ino;
-	char *path;	    /* absolute, of the mount point */
-	char *store_dir;    /* absolute, or NULL: .umbra below */
-	uint64_t max_bytes; /* of the store, 0: unlimited */
+	char *path;	      /* absolute, of the mount point */
+	char *store_dir;      /* absolute, or NULL: .umbra below */
+	bool store_in_memory; /* a crash of the system loses it, and not the directory (C-9) */
+	uint64_t max_bytes;   /* of the store, 0: unlimited */
 	enum fs_shown shown;
 	time_t started;
 	size_t orphans_max;	  /* descriptors that nameless nodes may hold */

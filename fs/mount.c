@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -198,6 +200,19 @@ static int check_store_place(const struct fs *fs, const struct fs_options *opt, 
 	return 0;
 }
 
+static bool in_memory(int r, const struct statfs *sf)
+{
+	return r == 0 && (sf->f_type == TMPFS_MAGIC || sf->f_type == RAMFS_MAGIC);
+}
+
+static void find_store_kind(struct fs *fs)
+{
+	struct statfs store, below;
+
+	fs->store_in_memory = in_memory(statfs(fs->store_dir, &store), &store) &&
+			      !in_memory(fstatfs(fs->below_fd, &below), &below);
+}
+
 static int make_store_dir(struct fs *fs, const struct fs_options *opt, char *why, size_t why_len)
 {
 	bool made;
@@ -216,6 +231,7 @@ static int make_store_dir(struct fs *fs, const struct fs_options *opt, char *why
 	r = check_store_place(fs, opt, why, why_len);
 	if (r < 0 && made)
 		rmdir(opt->store_dir);
+	find_store_kind(fs);
 	return r;
 }
 

@@ -226,6 +226,7 @@ static json_t *tree_json(struct fs_provider *p)
 	if (!tree)
 		return NULL;
 	umbra_json_set_path(tree, "path", fs->path);
+	json_object_set_new(tree, "store_in_memory", json_boolean(fs->store_in_memory)); /* C-9 */
 	if (fs->store_dir) {
 		umbra_json_set_path(tree, "store", fs->store_dir);
 	} else {

@@ -74,6 +74,16 @@ refused "F-3: a store in another protected directory" 1 'store .*another protect
 	umbra protect --store "$dir/st" "$T_TMP/other"
 t_ok "F-3: no store was made there" test ! -e "$dir/st"
 t_ok "unprotect" umbra unprotect "$dir"
+if [ "$(stat -f -c %T /dev/shm 2>/dev/null)" = tmpfs ] && [ "$(stat -f -c %T "$dir")" != tmpfs ]; then
+	shm=$(mktemp -d /dev/shm/umbra-test.XXXXXX)
+	t_cleanup rm -rf "$shm"
+	t_ok "a store in memory" umbra protect --store "$shm" "$dir"
+	refused "C-9: it keeps nothing that is to outlive a crash" 1 'store in memory.*--store' u_snap lost "$dir"
+	t_ok "C-9: it keeps what goes with its session" umbra backup "$dir" -- test -e "$dir/file"
+	t_ok "unprotect" umbra unprotect "$dir"
+else
+	t_skip "C-9: a store in memory" "no tmpfs besides the test's own directory"
+fi
 t_ok "F-4: more than the disk holds is allowed" umbra protect --max-store 1000P "$dir"
 t_ok "unprotect" umbra unprotect "$dir"
 if [ -n "${U_USER-}" ]; then

@@ -324,8 +324,26 @@ Test(coord_set, add_checks_the_tree)
 	MUST(coord_session_add(s, "/t0", NULL, NULL, &id, &f));
 	cr_expect(coord_name_is_id(id));
 	REFUSED(coord_session_add(s, "/t0/x", NULL, NULL, &id, &f), UMBRA_E_OBJECT_ALREADY_EXISTS);
+	w->f[1].p->tree.store_in_memory = true; /* C-9: the context is a persistent one */
+	REFUSED(coord_session_add(s, "/t1", NULL, NULL, &id, &f), UMBRA_E_VOLUME_NOT_SUPPORTED);
+	w->f[1].p->tree.store_in_memory = false;
 	w->f[1].p->tree.fault = strdup("I/O failure");
 	REFUSED(coord_session_add(s, "/t1", NULL, NULL, &id, &f), UMBRA_E_VOLUME_NOT_SUPPORTED);
+	world_done(w);
+	assert_no_leaks();
+}
+
+/* C-9 */
+Test(coord_set, a_store_in_memory_keeps_what_need_not_persist)
+{
+	struct world *w = two_trees();
+	struct coord_session *s;
+
+	w->f[0].p->tree.store_in_memory = true;
+	s = world_set(w, "backup", 1);
+	world_do(s);
+	world_pump(w);
+	cr_expect_eq(s->state, SESSION_CREATED);
 	world_done(w);
 	assert_no_leaks();
 }
