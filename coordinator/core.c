@@ -139,7 +139,7 @@ void coord_core_dead_set(struct coord *core, const char *set_id)
 
 /* ---- a provider comes ---- */
 
-/* N-7: may this snapshot, found in a store, stay? */
+/* N-7: may this snapshot, found in a store, stay? What is persistent does (D-14). */
 static bool may_stay(const struct coord *core, const struct coord_snapshot *sn)
 {
 	if (sn->s.state != COW_SNAP_CREATED || is_dead_set(core, sn->s.set_id))
@@ -224,7 +224,8 @@ void coord_core_dropped(struct coord *core, struct coord_provider *p, const char
 
 	if (!sn || owner != p)
 		return;
-	log_warn("snapshot %s of tree %s was dropped: %s", sn->s.id, p->tree.id, cause); /* F-9 */
+	/* F-9. F-11: this one alone, not the others of its set. */
+	log_warn("snapshot %s of tree %s was dropped: %s", sn->s.id, p->tree.id, cause);
 	coord_provider_remove(p, sn);
 }
 

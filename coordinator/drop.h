@@ -3,7 +3,7 @@
  * Job:     a list of snapshot ids, deleted in turn, stopping at the first failure or going on.
  * Errors:  0 or -errno at the start; then a failure at the end.
  * Threads: the coordinator's one. Runs to its end also when nobody waits any more (D-9).
- * Rules:   D-2, D-11, D-12, D-13. */
+ * Rules:   D-2, D-3 (writers are told nothing), D-11, D-12, D-13. */
 #ifndef UMBRA_COORDINATOR_DROP_H
 #define UMBRA_COORDINATOR_DROP_H
 

@@ -337,6 +337,7 @@ static bool is_due(const struct coord_party *party, const struct coord_participa
 	if ((party->event == EVENT_PRE_RESTORE || party->event == EVENT_POST_RESTORE) &&
 	    !(pt->restore_events & 1u << party->event))
 		return false;
+	/* A-11, W-2: whoever takes no part hears nothing after Identify, and so no Abort. */
 	return (pt->takes_part || party->event == EVENT_IDENTIFY) &&
 	       coord_writer_takes(&pt->rec, party->event);
 }

@@ -5,7 +5,7 @@
  *          copied here.
  * Errors:  enum umbra_error with a coord_failure. A refused call changes nothing.
  * Threads: the coordinator's one.
- * Rules:   X-1 to X-9, A-27, D-4 (no BackupShutdown), M-4, M-6, M-10, W-11 (no set id).
+ * Rules:   X-1 to X-9 (X-4: the copying in between sends nothing), A-27, D-4 (no BackupShutdown), M-4, M-6, M-10, W-11 (no set id).
  *
  *   A writer is named by its instance id in the backup document, or by that of the instance which
  *   stands for it now: the same class and instance name, the n-th of them for the n-th (X-5: from

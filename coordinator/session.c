@@ -784,7 +784,7 @@ static void on_shut_down(void *data)
 	release_end(data);
 }
 
-/* D-4, and the last step of D-8. */
+/* D-4, and the last step of D-8. It comes however the session ended, to whom BackupComplete did not come, too (D-7). */
 static void tell_shutdown(struct coord_session *s)
 {
 	if (s->party && !s->restore) { /* D-4: a restore sends none */
@@ -848,7 +848,9 @@ void coord_session_release(struct coord_session *s, void (*done)(void *data), vo
 	coord_timer_disarm(&s->core->timers, &s->slot_idle);
 	if (s->aborting) /* abort_end goes on */
 		return;
-	if (s->set) { /* on_set_done goes on */
+	/* A-21: Abort goes out where writers may be frozen alone. A-24: everywhere else plain release does, and those
+	 * that were told PrepareBackup see BackupShutdown. A-25; on_set_done goes on. */
+	if (s->set) {
 		coord_fail(&why, UMBRA_E_CANCELLED, "the requester released the session");
 		coord_set_abort(s->set, &why, s->party,
 				s->state == SESSION_CREATING ? ORIGIN_COORDINATOR : ORIGIN_NONE);

@@ -30,7 +30,7 @@ static void initialize_for_backup(struct coord_peer *peer, json_t *params)
 		coord_peer_fail(peer, &f);
 }
 
-/* C-3 to C-5: attributes that follow from the context or belong to the system, and those of other
+/* C-3, C-4, C-5: attributes that follow from the context or belong to the system, and those of other
  * systems. */
 static const char *const foreign_attributes[] = {
 	"persistent",	    "auto_release",	 "no_writers",	   "client_accessible",

@@ -48,7 +48,7 @@ struct coord_set {
 	struct coord_timer next_second; /* C-12 */
 	uint64_t hold_began_ns, held_ns;
 
-	struct coord_party *party; /* borrowed; NULL: no writers */
+	struct coord_party *party; /* borrowed; NULL: no writers, as after a power cut (H-8) */
 	bool strict;		   /* */
 	enum coord_origin abort_origin;
 	size_t releasing; /* releases that Aborts wait for */
@@ -364,7 +364,7 @@ static void begin_aborts(struct coord_set *set)
 {
 	bool prepared_only = set->abort_origin != ORIGIN_REQUESTER;
 
-	if (!set->party)
+	if (!set->party) /* */
 		return;
 	coord_party_stop(set->party);
 	if (set->abort_origin != ORIGIN_NONE &&
@@ -590,7 +590,8 @@ static void mark_sent(struct member *m, enum coord_ask ask)
 	m->release_sent |= ask == ASK_RELEASE;
 }
 
-/* The same question to all trees at once; the step is done when all have answered well. */
+/* The same question to all trees at once; the step is done when all have answered well. That makes the set one
+ * instant (N-3): nobody opens before all are held, nobody is released before all have opened. */
 static enum progress ask_all(struct coord_set *set, struct coord_question *q, uint64_t limit_ms,
 			     enum umbra_error on_timeout)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* cow/change.h - every change that the live tree can undergo: preserve first, then apply (I-3).
+/* cow/change.h - every change that the live tree can undergo: preserve first, then apply (I-3, F-15).
  * Job:     one function for each kind of change. Each saves what live snapshots can see and then makes the one
  *	    system call below. With no snapshot alive it is only that call.
  * Gate:    the caller has entered it (gate.h) and leaves it after publishing the result in its own tables.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* cow/gate.h - flush-and-hold: every change passes the gate, and the gate can be closed for a moment.
  * Job:     keep changes and the opening of an epoch apart (I-1, I-2); free itself in time (I-6).
- * Threads: any. Rank GATE, the first of all locks: enter with no lock of ours held.  Rules: H-1 to H-5, T-2. */
+ * Threads: any. Rank GATE, the first of all locks: enter with no lock of ours held.  Rules: H-1 to H-5, H-7 (in place of FIFREEZE), T-2. */
 #ifndef UMBRA_COW_GATE_H
 #define UMBRA_COW_GATE_H
 

@@ -82,7 +82,7 @@ static bool has(struct fuse_conn_info *conn, uint64_t cap)
 }
 #endif
 
-/* Write-back caching would break I-1 (a write that returned must be in the daemon), the old HANDLE_KILLPRIV is not
+/* Write-back caching would break I-1 and N-3 (a write that returned must be in the daemon: H-6), the old HANDLE_KILLPRIV is not
  * what we do, ATOMIC_O_TRUNC would make an open a change. AUTO_INVAL_DATA would throw a file's pages away after
  * each of its own writes: nobody else changes files below. */
 static void ask(struct fs *fs, struct fuse_conn_info *conn)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* umbra backup: a requester's session around a command (K-1). */
+/* umbra backup: a requester's session around a command (K-1), which finds its files in the snapshots (M-9). */
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>

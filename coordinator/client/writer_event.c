@@ -427,7 +427,7 @@ static int serve_post_snapshot(struct umbra_writer *w, const struct call *c,
 	int r;
 
 	end_forgotten_freeze(w, s);
-	if (s)
+	if (s) /* they were there until now: Thaw ends nothing that is needed here (O-13) */
 		o = take_trees(s, c);
 	if (!o.fail)
 		o = handle(w, c, s, h);

@@ -40,6 +40,7 @@ struct writer_fake {
 	char log[4096];	   /* "PrepareBackup P Freeze Thaw ..." */
 	char set_ids[256]; /* the set id of the last event, "-" for none */
 	char origin[16];   /* of the last Abort */
+	json_t *arguments; /* of the last event; owned */
 	bool armed, frozen, window_over;
 	struct coord_timer window;
 	unsigned freezes, thaws; /* how often it stopped, how often it went on after that */
@@ -122,6 +123,8 @@ static inline int writer_send(void *data, const struct coord_writer_question *q)
 	cr_assert(f->n < WRITER_QUEUE);
 	f->queue[f->n++] = (struct writer_question){ .event = q->event, .serial = q->serial };
 	snprintf(f->set_ids, sizeof(f->set_ids), "%s", q->set_id ? q->set_id : "-");
+	json_decref(f->arguments);
+	f->arguments = json_incref(q->arguments);
 	if (q->event == EVENT_ABORT)
 		snprintf(f->origin, sizeof(f->origin), "%s",
 			 json_string_value(json_object_get(q->arguments, "origin")));
@@ -286,6 +289,7 @@ static inline void writers_done(struct writers *all)
 			writer_die(&all->f[i]);
 		coord_timer_disarm(&all->world->core.timers, &all->f[i].window);
 		json_decref(all->f[i].document);
+		json_decref(all->f[i].arguments);
 	}
 	free(all);
 }

@@ -621,6 +621,7 @@ static void meddle(struct world *x, const struct umbra_writer_event *e)
 	cr_expect_eq(umbra_writer_run(x->w), -EBUSY);
 }
 
+/* L-1: so handlers never run one within another */
 Test(client_writer, handlers_cannot_serve_events)
 {
 	struct world x;
@@ -629,6 +630,22 @@ Test(client_writer, handlers_cannot_serve_events)
 	x.inside = meddle;
 	serve(&x, "identify", "s1", "ok");
 	x.inside = NULL;
+	end(&x);
+}
+
+/* L-1 */
+Test(client_writer, a_failure_that_is_told_outside_of_a_handler_counts_for_no_event)
+{
+	struct world x;
+
+	begin(&x);
+	umbra_writer_set_failure(x.w, UMBRA_WRITER_RETRYABLE, "before any");
+	serve(&x, "prepare-backup", "s1", "ok");
+	umbra_writer_set_failure(x.w, UMBRA_WRITER_NON_RETRYABLE, "between two");
+	serve(&x, "prepare-for-snapshot", "s1", "ok");
+	x.fails = "freeze";
+	umbra_writer_set_failure(x.w, UMBRA_WRITER_OUT_OF_RESOURCES, "of nobody");
+	serve(&x, "freeze", "s1", "fail");
 	end(&x);
 }
 
@@ -1198,7 +1215,7 @@ static void look_at_trees(struct world *x, const struct umbra_writer_event *e)
 	cr_expect_null(umbra_writer_tree(x->w, 1));
 }
 
-/* W-12 */
+/* W-12, O-13: they outlive Thaw */
 Test(client_writer, trees_are_known_from_prepare_for_snapshot_to_post_snapshot)
 {
 	struct world x;

@@ -476,7 +476,9 @@ Test(coord_core, errors_have_the_names_of_section_10)
 	cr_expect_eq(umbra_error_parse("no such"), UMBRA_E_UNEXPECTED);
 	cr_expect_eq(umbra_error_parse(NULL), UMBRA_E_UNEXPECTED);
 	cr_expect_str_eq(umbra_error_name((enum umbra_error)4711), "unexpected");
-	cr_expect(umbra_error_again(UMBRA_E_HOLD_WRITES_TIMEOUT));
+	cr_expect(umbra_error_again(UMBRA_E_HOLD_WRITES_TIMEOUT)); /* E-0 */
+	cr_expect(umbra_error_again(UMBRA_E_FLUSH_WRITES_TIMEOUT));
+	cr_expect(umbra_error_again(UMBRA_E_PROVIDER_VETO));
 	cr_expect(!umbra_error_again(UMBRA_E_BAD_STATE));
 	cr_expect_eq(umbra_error_from_errno(-ENOSPC), UMBRA_E_INSUFFICIENT_STORAGE);
 	cr_expect_eq(umbra_error_from_errno(-EBUSY), UMBRA_E_VOLUME_IN_USE);

@@ -1,6 +1,7 @@
 /* Writers through whole sessions: the test table of section 4 of the protocol and the rules around it. */
 #include <criterion/criterion.h>
 
+#include "coordinator/drop.h"
 #include "coordinator/json.h"
 #include "tests/support/coord_writer_fake.h"
 #include "tests/support/leaks.h"
@@ -296,6 +297,7 @@ Test(coord_party, a_level_waits_for_every_writer_of_the_one_before)
 	end();
 }
 
+/* D-1 */
 Test(coord_party, a_whole_backup_as_its_writers_see_it)
 {
 	begin();
@@ -314,7 +316,11 @@ Test(coord_party, a_whole_backup_as_its_writers_see_it)
 	MUST(coord_session_complete(s, &op, &f));
 	writers_pump(all);
 	cr_expect_eq(s->state, SESSION_COMPLETED);
+	MUST(coord_session_gather_status(s, &op, &f));
+	MUST(coord_session_check(s, CALL_SAVE_DOCUMENT, &f));
 	release();
+	for (enum coord_call c = 0; c < CALL_RELEASE; c++) /* release is the last (D-1) */
+		REFUSED(coord_session_check(s, c, &f), UMBRA_E_BAD_STATE);
 	SAW(F, "P Freeze Thaw PostSnapshot BackupComplete BackupShutdown");
 	cr_expect_str_eq(all->f[F].set_ids, s->set_id); /* D-6 */
 	cr_expect_eq(world_shown(w), 0);		/* D-2 */
@@ -447,7 +453,94 @@ Test(coord_party, an_orderly_shutdown_of_the_coordinator_aborts_and_releases)
 	end();
 }
 
+/* D-3: of the end of a snapshot writers hear nothing, not while their session lives either. */
+Test(coord_party, deleting_a_snapshot_is_no_event)
+{
+	struct coord_snapshot *sn;
+	struct coord_drop *d;
+
+	begin();
+	writer_join(all, F, LEVEL_FRONT_END, 60000);
+	s = world_session(w, "app-rollback");
+	MUST(coord_session_gather_metadata(s, &op, &f));
+	writers_pump(all);
+	MUST(coord_session_start_set(s, &f));
+	{
+		const char *id;
+
+		MUST(coord_session_add(s, "/t0", NULL, NULL, &id, &f));
+	}
+	MUST(coord_session_prepare(s, &op, &f));
+	writers_pump(all);
+	create();
+	result("finished");
+	forget_logs();
+	d = coord_drop_new(&w->core, COORD_DROP_FORCE);
+	cr_assert(d);
+	sn = TAILQ_FIRST(&w->f[0].p->snapshots);
+	cr_assert(sn);
+	coord_drop_add(d, sn->s.id);
+	coord_drop_start(d, NULL, NULL);
+	writers_pump(all);
+	cr_expect_eq(world_shown(w), 0);
+	SAW(F, "");
+	release();
+	SAW(F, "BackupShutdown");
+	end();
+}
+
+/* D-7: BackupShutdown comes to all that live, BackupComplete to those that came so far. */
+Test(coord_party, BackupShutdown_comes_also_to_whom_BackupComplete_did_not)
+{
+	scene_with(EVENT_THAW, WRITER_FAIL);
+	writer_join(all, 2, LEVEL_BACK_END, 60000); /* too late for this session */
+	create();
+	MUST(coord_session_complete(s, &op, &f));
+	writers_pump(all);
+	release();
+	SAW(F, "P Freeze Thaw PostSnapshot BackupComplete BackupShutdown");
+	SAW(S, "P Freeze Thaw Abort BackupShutdown");
+	SAW(2, "");
+	end();
+}
+
+/* M-8 */
+Test(coord_party, PrepareBackup_says_what_kind_of_backup_it_is)
+{
+	const json_t *said;
+
+	begin();
+	writer_join(all, F, LEVEL_FRONT_END, 60000);
+	s = world_session(w, "backup");
+	MUST(coord_session_set_backup_state(s, "incremental", false, true, true, &f));
+	MUST(coord_session_gather_metadata(s, &op, &f));
+	writers_pump(all);
+	MUST(coord_session_start_set(s, &f));
+	MUST(coord_session_prepare(s, &op, &f));
+	said = all->f[F].arguments;
+	cr_expect_str_eq(json_string_value(json_object_get(said, "backup_type")), "incremental");
+	cr_expect(json_is_false(json_object_get(said, "component_mode")));
+	cr_expect(json_is_true(json_object_get(said, "bootable_state")));
+	cr_expect(json_is_true(json_object_get(said, "partial_files")));
+	writers_pump(all);
+	end();
+}
+
 /* ---- strict ---- */
+
+/* V-4 */
+Test(coord_party, nobody_is_strict_who_did_not_ask_for_it)
+{
+	begin();
+	writer_join(all, F, LEVEL_FRONT_END, 60000);
+	all->f[F].way[EVENT_FREEZE] = WRITER_FAIL;
+	prepare(false);
+	cr_expect(!s->require_writers);
+	create();
+	result("finished");
+	cr_expect_eq(world_shown(w), 1);
+	end();
+}
 
 static void strict_scene(enum coord_writer_event event, enum writer_way way)
 {

@@ -123,7 +123,7 @@ static struct coord_session *in_state(struct world *w, const char *context,
 	return s;
 }
 
-/* Make the call for real and return what it answered. */
+/* Make the call for real and return what it answered. In `released` that is always bad-state (D-1). */
 static enum umbra_error make_call(struct coord_session *s, enum coord_call c)
 {
 	struct coord_failure f;
@@ -264,6 +264,81 @@ Test(coord_session, set_context_only_once_and_before_gathering)
 	assert_no_leaks();
 }
 
+/* S-3 */
+Test(coord_session, the_set_is_started_and_what_it_is_for_said_before_PrepareForBackup)
+{
+	struct world *w = world_new();
+	struct coord_session *s = world_session(w, "backup"), *t;
+	struct coord_operation *op;
+
+	MUST(coord_session_gather_metadata(s, &op, &f));
+	REFUSED(coord_session_prepare(s, &op, &f), UMBRA_E_BAD_STATE);
+	MUST(coord_session_check(s, CALL_ADD_COMPONENT, &f)); /* in either order */
+	MUST(coord_session_start_set(s, &f));
+	MUST(coord_session_check(s, CALL_ADD_COMPONENT, &f));
+	MUST(coord_session_set_backup_state(s, "copy", false, false, false, &f));
+	MUST(coord_session_prepare(s, &op, &f));
+	REFUSED(coord_session_check(s, CALL_ADD_COMPONENT, &f), UMBRA_E_BAD_STATE);
+	REFUSED(coord_session_set_backup_state(s, "full", false, false, false, &f),
+		UMBRA_E_BAD_STATE);
+	cr_expect_str_eq(s->backup_type, "copy");
+	MUST(coord_session_abort(s, NULL, NULL, &f));
+	t = world_session(w, "backup"); /* nor does a gathering that comes later help */
+	MUST(coord_session_start_set(t, &f));
+	REFUSED(coord_session_prepare(t, &op, &f), UMBRA_E_BAD_STATE);
+	MUST(coord_session_gather_metadata(t, &op, &f));
+	MUST(coord_session_prepare(t, &op, &f));
+	world_done(w);
+	assert_no_leaks();
+}
+
+/* S-4 */
+Test(coord_session, trees_are_added_until_DoSnapshotSet_begins)
+{
+	struct world *w = world_new();
+	struct coord_session *s;
+	const char *id = "untouched";
+
+	for (unsigned i = 0; i < 3; i++)
+		fake_join(w, i);
+	s = world_set(w, "backup", 1);
+	cr_assert_eq(s->state, SESSION_PREPARED);
+	MUST(coord_session_add(s, "/t1", NULL, NULL, &id, &f));
+	world_do(s);
+	id = "untouched";
+	REFUSED(coord_session_add(s, "/t2", NULL, NULL, &id, &f), UMBRA_E_BAD_STATE);
+	cr_expect_str_eq(id, "untouched");
+	world_pump(w);
+	cr_expect_eq(s->state, SESSION_CREATED);
+	cr_expect(w->f[0].nlive == 1 && w->f[1].nlive == 1 && w->f[2].nlive == 0);
+	REFUSED(coord_session_add(s, "/t2", NULL, NULL, &id, &f), UMBRA_E_BAD_STATE);
+	world_done(w);
+	assert_no_leaks();
+}
+
+/* M-8: what a writer hears of it is shown in test_coord_party.c. */
+Test(coord_session, there_are_six_types_of_a_backup)
+{
+	static const char *const types[] = { "full", "incremental", "differential",
+					     "log",  "copy",	    "other" };
+	struct world *w = world_new();
+	struct coord_session *s = world_session(w, "backup");
+
+	cr_expect_str_eq(s->backup_type, "full");
+	for (size_t i = 0; i < 6; i++) {
+		MUST(coord_session_set_backup_state(s, types[i], i & 1, i & 2, i & 4, &f));
+		cr_expect_str_eq(s->backup_type, types[i]);
+		REFUSED(coord_session_set_backup_state(s, "weekly", false, false, false, &f),
+			UMBRA_E_INVALID_ARGUMENT);
+		cr_expect_str_eq(s->backup_type, types[i], "the refusal changed it");
+		cr_expect(s->component_mode == !!(i & 1) && s->bootable_state == !!(i & 2) &&
+			  s->partial_files == !!(i & 4));
+	}
+	world_done(w);
+	assert_no_leaks();
+}
+
+/* C-6, C-7 for what may not be asked for */
 Test(coord_session, contexts_have_the_attributes_of_section_6)
 {
 	static const struct {
@@ -364,7 +439,16 @@ Test(coord_session, second_set_is_refused_at_once_and_possible_after_the_first)
 	REFUSED(coord_session_start_set(t, &f), UMBRA_E_SNAPSHOT_SET_IN_PROGRESS);
 	world_pump(w);
 	cr_expect_eq(s->state, SESSION_CREATED);
-	MUST(coord_session_start_set(t, &f));
+	MUST(coord_session_start_set(t, &f)); /* V-3: created, */
+	MUST(coord_session_abort(t, NULL, NULL, &f));
+	t = world_set(w, "nas-rollback", 1); /* discarded, */
+	w->f[0].way[ASK_OPEN] = FAKE_FAIL;
+	world_do(t);
+	world_pump(w);
+	cr_expect_eq(t->state, SESSION_FAILED);
+	t = world_set(w, "nas-rollback", 1); /* failed, */
+	coord_session_leave(t);
+	(void)world_set(w, "nas-rollback", 1); /* released: each time it was given back */
 	world_done(w);
 	assert_no_leaks();
 }

@@ -31,20 +31,23 @@ Test(coord_set, steps_begin_only_when_all_trees_have_confirmed_the_one_before)
 {
 	struct world *w = two_trees();
 	struct coord_session *s = world_set(w, "backup", 2);
+	struct coord_operation *op = world_do(s);
 
-	world_do(s);
 	for (unsigned step = 0; step < STEPS; step++) { /* N-3 */
 		cr_assert_eq(w->f[0].n, step + 1);
 		cr_assert_eq(w->f[1].n, step + 1);
 		cr_assert_eq(w->f[0].log[step].ask, sequence[step]);
 		cr_assert_eq(w->f[1].log[step].ask, sequence[step]);
 		cr_expect_eq(world_shown(w), 0, "N-4");
+		cr_expect(op->pending && w->core.slot == s, "O-12: not before the last step");
 		fake_answer(&w->f[step % 2], step, FAKE_WELL);
 		cr_assert_eq(w->f[0].n, step + 1, "step %u went on after one answer", step);
 		fake_answer(&w->f[1 - step % 2], step, FAKE_WELL);
 	}
 	cr_expect_eq(s->state, SESSION_CREATED);
 	cr_expect_eq(world_shown(w), 2);
+	cr_expect_null(w->core.slot); /* O-12 */
+	cr_expect_str_eq(coord_operation_status(op), "finished");
 	world_done(w);
 	assert_no_leaks();
 }
@@ -306,6 +309,33 @@ Test(coord_set, tree_that_left_and_came_back_before_the_creation_is_used)
 	REFUSED(world_do(s)->failure.error, UMBRA_E_OBJECT_NOT_FOUND);
 	cr_expect_eq(s->state, SESSION_FAILED);
 	world_done(w);
+	assert_no_leaks();
+}
+
+/* N-6: at any moment, also twice; and what is created stays. */
+Test(coord_set, an_abort_after_every_answer_leaves_nothing_and_a_second_changes_nothing)
+{
+	for (unsigned answers = 0; answers <= 2 * STEPS; answers++) {
+		struct world *w = two_trees();
+		struct coord_session *s = world_set(w, "nas-rollback", 2);
+		int done = 0;
+
+		world_do(s);
+		for (unsigned i = 0; i < answers; i++)
+			fake_answer(&w->f[i % 2], i / 2, FAKE_WELL);
+		for (unsigned twice = 0; twice < 2; twice++) {
+			MUST(coord_session_abort(s, world_note, &done, &f));
+			world_pump(w);
+		}
+		cr_expect_eq(done, 2, "after %u answers", answers);
+		cr_expect_eq(world_shown(w), answers == 2 * STEPS ? 2 : 0, "after %u answers",
+			     answers);
+		for (unsigned i = 0; i < 2 && answers < 2 * STEPS; i++) {
+			fake_no_trace(&w->f[i], "after the abort");
+			cr_expect(!w->f[i].prepared, "after %u answers", answers);
+		}
+		world_done(w);
+	}
 	assert_no_leaks();
 }
 
