@@ -273,6 +273,17 @@ int epoch_open_internal(struct cow_store *st)
 	return r;
 }
 
+/* F-12: a creation that ended because nothing fits any more says so. */
+static int why_gone(struct cow_store *st, uint64_t epoch)
+{
+	int r;
+
+	ulock_lock(&st->epochs_lock);
+	r = st->crowded_out == epoch ? -ENOSPC : -ENOENT;
+	ulock_unlock(&st->epochs_lock);
+	return r;
+}
+
 int cow_epoch_commit(struct cow_store *st, uint64_t epoch, const char *extra)
 {
 	struct cow_control c = { .epoch = epoch, .extra_len = extra ? strlen(extra) : 0 };
@@ -287,12 +298,12 @@ int cow_epoch_commit(struct cow_store *st, uint64_t epoch, const char *extra)
 		return -ENOMEM;
 	e = epoch_get(st, epoch);
 	if (!e)
-		return -ENOENT;
+		return why_gone(st, epoch);
 	c.snap.extra = copy;
 	r = epochfile_control(st, COW_REC_COMMIT, &c);
 	ulock_lock(&st->epochs_lock);
 	if (r == 0 && atomic_load(&e->dead))
-		r = -ENOENT;
+		r = st->crowded_out == epoch ? -ENOSPC : -ENOENT;
 	if (r == 0) {
 		e->snap.state = COW_SNAP_CREATED;
 		if (copy) {
@@ -433,6 +444,8 @@ int epoch_drop_oldest(struct cow_store *st, enum cow_drop_cause cause)
 		atomic_store(&st->newest, NULL);
 		atomic_fetch_add(&st->generation, 1);
 	}
+	if (cause == COW_DROP_FULL && e->snap.state == COW_SNAP_OPENED)
+		st->crowded_out = e->id;
 	snap = e->snap;
 	snap.extra = NULL;
 	epoch_ref(e);

@@ -24,7 +24,8 @@ void cow_epoch_unprepare(struct cow_store *st);
 int cow_epoch_open(struct cow_store *st, const struct cow_snapshot *snap, uint64_t *ret_epoch);
 
 /* The set is `created`: show it from now on. extra: replaces that of the opening; NULL: it stays.
- * Returns 0; -EINVAL extra is longer than COW_EXTRA_MAX; -ENOENT when it was dropped meanwhile. */
+ * Returns 0; -EINVAL extra is longer than COW_EXTRA_MAX; -ENOENT when it was dropped meanwhile, -ENOSPC when that was for
+ * want of space (F-12). */
 int cow_epoch_commit(struct cow_store *st, uint64_t epoch, const char *extra);
 
 /**

@@ -85,7 +85,8 @@ struct cow_inode {
 	uint64_t size;	     /* bytes at the opening, if attr_saved */
 	bool coverage_whole; /* what is not in `coverage` is not preserved; else ask the index */
 	struct coverage *coverage;
-	uint64_t placed_in; /* the era in which it got a PLACE record, with its ancestors; 0: not yet */
+	uint64_t
+		placed_in; /* the era in which it got a PLACE record, with its ancestors; 0: not yet */
 };
 
 #define INODE_SHARDS 64
@@ -118,7 +119,7 @@ struct cow_store {
 	_Atomic(struct epoch *)
 		newest;		/* changed with the gate closed, or to NULL: read inside the gate */
 	atomic_uint generation; /* bumped when "newest" went back or everything was wiped */
-	int trash_fd;		/* a graveyard that a wipe moved aside, if trash_used; the reclaimer's */
+	int trash_fd; /* a graveyard that a wipe moved aside, if trash_used; the reclaimer's */
 	atomic_bool trash_used; /* it may still hold links of live files */
 	atomic_bool grave_used; /* something may wait in the graveyard */
 
@@ -126,7 +127,9 @@ struct cow_store {
 	pthread_cond_t epochs_changed; /* reclaimer has work, or is done */
 	struct epoch *oldest;	       /* live list, oldest first */
 	struct epoch *last;
-	size_t n_epochs;	       /* live, internal ones not counted */
+	uint64_t
+		crowded_out; /* the last one that was dropped unfinished, because nothing fits (F-12) */
+	size_t n_epochs;     /* live, internal ones not counted */
 	_Atomic uint64_t stored_total; /* payload bytes of all epochs, doomed ones included */
 	uint64_t next_epoch;
 	_Atomic uint64_t name_seq; /* of the last NAME record; starts at the time of day */

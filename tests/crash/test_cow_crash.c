@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Kill the process that changes a protected tree, at a random moment or before its Nth operation that leaves a trace,
- * open the store again: each snapshot that had been taken shows what it should, those that had been dropped are gone, and
+ * open the store again: each snapshot that had been taken shows what it should (I-3, F-15), those that had been dropped are gone, and
  * the live files have every change that had returned. UMBRA_SEED and UMBRA_STEPS (rounds) as in test_cow_model.c. */
 #include <criterion/criterion.h>
 #include <errno.h>

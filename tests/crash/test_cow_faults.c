@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Operations of the store fail, once or from some point on, as on a full or a broken disk: each change of the live tree
- * must be made all the same (I-5), and each snapshot must go on showing what it should, or be gone and reported (I-4).
+ * must be made all the same (I-5), and each snapshot must go on showing what it should, or be gone and reported (I-4, F-14).
  * Seed and rounds as in test_cow_model.c. */
 #include <criterion/criterion.h>
 #include <errno.h>

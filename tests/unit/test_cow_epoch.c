@@ -403,6 +403,39 @@ Test(cow_epoch, it_preserves_before_it_is_committed)
 	assert_no_leaks();
 }
 
+/* F-12: older ones make room for it; where that does not help, its creation fails for want of room. */
+Test(cow_epoch, one_being_created_is_the_last_to_make_room_and_says_why_it_could_not_stay)
+{
+	enum cow_drop_cause cause;
+	uint64_t older, unfinished;
+
+	cr_assert_eq(harness_close(&h, true), 0);
+	h.max_bytes = 4 * COW_CLUSTER_SIZE;
+	cr_assert_eq(harness_open(&h), 0);
+	deed_create(&h, "f", "");
+	deed_fill(&h, "f", 0, 8 * COW_CLUSTER_SIZE, 'a');
+	older = created(1);
+	deed_fill(&h, "f", 0, 2 * COW_CLUSTER_SIZE, 'b');
+	unfinished = opened(2);
+	deed_fill(&h, "f", 0, 4 * COW_CLUSTER_SIZE, 'c');
+	cr_assert(harness_dropped(&h, older, &cause) && cause == COW_DROP_FULL);
+	cr_assert_not(harness_dropped(&h, unfinished, &cause), "it was the victim");
+	cow_epoch_settle(h.st);
+	cr_assert_eq(cow_epoch_commit(h.st, unfinished, NULL), 0);
+	look_filled(&h, unfinished, "f", 0, 2 * COW_CLUSTER_SIZE, 'b');
+
+	deed_drop(&h, unfinished);
+	unfinished = opened(3);
+	deed_fill(&h, "f", 0, 8 * COW_CLUSTER_SIZE, 'd');
+	cr_assert(harness_dropped(&h, unfinished, &cause) && cause == COW_DROP_FULL);
+	cr_assert_eq(cow_epoch_commit(h.st, unfinished, NULL), -ENOSPC);
+	cow_epoch_settle(h.st);
+	cr_assert_eq(cow_epoch_commit(h.st, unfinished, NULL), -ENOSPC);
+	cr_assert_eq(cow_epoch_commit(h.st, unfinished + 1, NULL), -ENOENT);
+	LISTS(true);
+	assert_no_leaks();
+}
+
 static void extra_is(const char *want)
 {
 	struct cow_snapshot *list;
@@ -467,6 +500,7 @@ Test(cow_epoch, lists_are_in_the_order_of_opening_whatever_was_committed_first)
 
 /* -- dropping -- */
 
+/* D-13 */
 Test(cow_epoch, a_dropped_snapshot_is_found_by_nobody)
 {
 	uint64_t a = created(1), b = created(2), c = created(3), found;
@@ -657,6 +691,7 @@ Test(cow_epoch, labels_of_the_store_itself_are_not_shown_not_read_and_not_droppe
 	assert_no_leaks();
 }
 
+/* D-13 */
 Test(cow_epoch, no_number_is_used_twice_also_after_a_restart)
 {
 	uint64_t last = 0, e;

@@ -148,8 +148,7 @@ Test(cow_preserve, removing_a_file_moves_it_and_copies_nothing)
 }
 
 /* I-3: the change happens after the saving. I-5: when saving fails it happens all the same, and the snapshots that would be
- * wrong are gone. */
-/* I-5 */
+ * wrong are gone (F-14). */
 Test(cow_preserve, what_cannot_be_saved_costs_the_snapshots_and_not_the_change)
 {
 	char now[4] = "";
@@ -162,7 +161,7 @@ Test(cow_preserve, what_cannot_be_saved_costs_the_snapshots_and_not_the_change)
 	fault_fail_from(FAULT_OP(COW_OP_WRITE), 1, -EIO);
 	deed_chmod(&h, "f", 0600);
 	fault_reset();
-	cr_expect(harness_dropped(&h, s, &cause));
+	cr_expect(harness_dropped(&h, s, &cause) && cause == COW_DROP_FAULT);
 	cr_expect_eq(look_up(&h, s, "f"), -ENOENT);
 	deed_write(&h, "f", 0, "new");
 	fd = openat(h.fd, "f", O_RDONLY);

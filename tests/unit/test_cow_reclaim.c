@@ -86,6 +86,7 @@ static void shows(unsigned k)
 
 /* -- space -- */
 
+/* I-8 */
 Test(cow_reclaim, the_oldest_gives_back_all_of_its_own)
 {
 	three_snapshots();
@@ -100,6 +101,7 @@ Test(cow_reclaim, the_oldest_gives_back_all_of_its_own)
 	assert_no_leaks();
 }
 
+/* I-8 */
 Test(cow_reclaim, one_in_the_middle_gives_back_what_no_older_one_needs)
 {
 	three_snapshots();
@@ -149,6 +151,7 @@ Test(cow_reclaim, the_heir_of_an_heir_has_all_that_it_needs)
 	assert_no_leaks();
 }
 
+/* D-13: every older and newer one stays intact */
 Test(cow_reclaim, in_every_order_what_is_left_is_right_and_nothing_else_is_kept)
 {
 	static const unsigned orders[][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 },

@@ -579,6 +579,7 @@ Test(cow_store, an_index_that_is_gone_is_made_anew_from_the_logs)
 	assert_no_leaks();
 }
 
+/* D-14, F-15 */
 Test(cow_store, after_another_boot_only_the_persistent_are_kept_unless_it_ended_cleanly)
 {
 	enum cow_drop_cause cause;
@@ -622,6 +623,7 @@ static struct cow_usage usage(void)
 	return u;
 }
 
+/* F-8 */
 Test(cow_store, usage_counts_what_is_preserved_and_what_it_takes)
 {
 	struct cow_usage u;
@@ -654,6 +656,7 @@ Test(cow_store, usage_counts_what_is_preserved_and_what_it_takes)
 	assert_no_leaks();
 }
 
+/* F-9 */
 Test(cow_store, at_its_maximum_the_oldest_snapshots_go_and_are_reported)
 {
 	enum cow_drop_cause cause;

@@ -111,6 +111,30 @@ Test(cow_view, a_name_taken_away_and_made_again_is_the_old_one)
 	assert_no_leaks();
 }
 
+/* H-7 */
+Test(cow_view, a_file_that_is_open_and_has_no_name_is_in_no_snapshot)
+{
+	struct cow_inode *ci;
+	uint64_t ino, s;
+	ssize_t n;
+	int fd;
+
+	deed_create(&h, "f", "text");
+	ino = deed_ino(&h, "f");
+	fd = openat(h.fd, "f", O_RDWR | O_CLOEXEC);
+	ci = cow_inode_get(h.st, ino);
+	cr_assert(fd >= 0 && ci);
+	deed_unlink(&h, "f");
+	s = deed_snapshot(&h);
+	cr_assert_eq(look_up(&h, s, "f"), -ENOENT);
+	look_lists(&h, s, "", "");
+	HARNESS_CHANGE(&h, n, cow_write(h.st, ci, fd, "TEXT", 4, 0)); /* it can still be used */
+	cr_assert_eq(n, 4);
+	cow_inode_put(h.st, ci);
+	close(fd);
+	assert_no_leaks();
+}
+
 Test(cow_view, a_removed_tree_is_read_as_it_was)
 {
 	uint64_t s;
