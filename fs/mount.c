@@ -416,7 +416,8 @@ static bool is_in_place(const struct fs *fs)
 }
 
 /* Root mounts by way of the descriptor, so that nobody can put another directory into the path meanwhile; of this
- * process by number, as fusermount3 may have to do it. fusermount3 itself makes sure for its user. */
+ * process by number, as fusermount3 may have to do it. fusermount3 itself makes sure for its user, who needs no
+ * privilege (I-9). */
 static int mount_session(struct fs *fs, bool root)
 {
 	char by_fd[64];

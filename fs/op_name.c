@@ -377,7 +377,9 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *n
 
 	c.other = fs_node_of(c.fs, newparent);
 	c.name = newname;
-	r = c.node->kind != FS_LIVE ? -EXDEV : may_change_name(c.fs, c.other, newname);
+	r = may_change_name(c.fs, c.other, newname); /* first: in a snapshot it is EROFS (C-14) */
+	if (r == 0 && c.node->kind != FS_LIVE)
+		r = -EXDEV;
 	if (r < 0)
 		fs_reply_status(req, r);
 	else

@@ -5,10 +5,12 @@
  * coordinator that was stopped or died. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -263,7 +265,7 @@ static void reads_go_on(void)
 	struct dirent *e;
 	struct stat st;
 	DIR *d = opendir(".");
-	int n = 0;
+	int n = 0, fd;
 
 	CHECK(d != NULL);
 	while ((e = readdir(d)))
@@ -273,6 +275,9 @@ static void reads_go_on(void)
 	CHECK(stat("f0", &st) == 0);
 	CHECK_ERRNO(stat("no such name", &st), ENOENT);
 	CHECK(holds("f0", "old"));
+	fd = open("f0", O_RDWR | O_CLOEXEC); /* H-1: opening is no change, nor is closing */
+	CHECK(fd >= 0);
+	CHECK(close(fd) == 0);
 }
 
 /* The directory below the mount, by the descriptor that umbrafs has of it. While a change of names waits, the kernel
@@ -319,6 +324,17 @@ static struct stat below_stat(int below, const char *name)
 
 /* ---- cases ---- */
 
+/* Does a file below have these three bytes? */
+static bool is_below(int below, const char *name, const char *bytes)
+{
+	int fd = openat(below, name, O_RDONLY | O_CLOEXEC);
+	char buf[3];
+	bool same = pread(fd, buf, 3, 0) == 3 && memcmp(buf, bytes, 3) == 0;
+
+	close(fd);
+	return same;
+}
+
 static void reads_and_writes(void)
 {
 	struct writer w;
@@ -349,8 +365,15 @@ static void reads_and_writes(void)
 }
 
 static const char *const ops[] = {
-	"create", "mkdir",    "unlink", "rmdir",   "rename",	"link",	 "symlink",
-	"chmod",  "truncate", "xattr",	"utimens", "fallocate", "mknod", "open with truncation"
+	"create",	   "mkdir",
+	"unlink",	   "rmdir",
+	"rename",	   "link",
+	"symlink",	   "chmod",
+	"truncate",	   "xattr",
+	"utimens",	   "fallocate",
+	"mknod",	   "open with truncation",
+	"chown",	   "removexattr",
+	"copy_file_range", "write",
 };
 
 static int one_op(unsigned i)
@@ -382,11 +405,21 @@ static int one_op(unsigned i)
 		return posix_fallocate(open("f5", O_RDWR), 0, 9000);
 	case 12:
 		return mkfifo("fifo", 0644);
-	default:
+	case 13:
 		return open("f6", O_WRONLY | O_TRUNC) < 0;
+	case 14:
+		return chown("f7", (uid_t)-1, getegid());
+	case 15:
+		return removexattr("f3", "user.old") < 0 && errno != EOPNOTSUPP && errno != ENODATA;
+	case 16:
+		return copy_file_range(open("f0", O_RDONLY), NULL, open("f8", O_WRONLY), NULL, 3,
+				       0) != 3;
+	default:
+		return write(open("f9", O_WRONLY), "new", 3) != 3;
 	}
 }
 
+/* H-1: what is held; what is not is in reads_go_on(). */
 static void every_change_is_held(void)
 {
 	pid_t pids[LENGTH(ops)];
@@ -398,12 +431,13 @@ static void every_change_is_held(void)
 	below = open_below();
 	CHECK(mkdir("calm", 0755) == 0);
 	put("calm/f0");
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 10; i++) {
 		char name[8];
 
 		snprintf(name, sizeof(name), "f%d", i);
 		put(name);
 	}
+	(void)setxattr("f3", "user.old", "x", 1, 0); /* where there are such */
 	put("unlinked");
 	put("old name");
 	CHECK(mkdir("removed", 0755) == 0);
@@ -435,6 +469,7 @@ static void every_change_is_held(void)
 	CHECK_EQ(below_stat(below, "f2").st_size, 3);
 	CHECK_EQ(below_stat(below, "f5").st_size, 3);
 	CHECK_EQ(below_stat(below, "f6").st_size, 3);
+	CHECK(is_below(below, "f8", "old") && is_below(below, "f9", "old"));
 	CHECK(chdir("calm") == 0);
 	reads_go_on();
 	CHECK(chdir("..") == 0);
@@ -559,6 +594,26 @@ static void deserted(void)
 	finish();
 }
 
+/* H-7: the kernel's way to hold a file system is none for a mount like ours, nor is anything held by trying. */
+static void no_fifreeze(void)
+{
+	int fd;
+
+	if (geteuid() != 0)
+		SKIP("needs root");
+	start();
+	put("f0");
+	fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(fd >= 0);
+	CHECK_ERRNO(ioctl(fd, FIFREEZE, 0), EOPNOTSUPP);
+	close(fd);
+	put("f1");
+	CHECK(hold());
+	CHECK(release());
+	put("f2");
+	finish();
+}
+
 static const struct test_case cases[] = {
 	{ "reads go on, a write waits and is done afterwards", reads_and_writes, 60 },
 	{ "every kind of change waits", every_change_is_held, 60 },
@@ -567,6 +622,7 @@ static const struct test_case cases[] = {
 	{ "more parked writers than threads do not block readers", many_writers, 60 },
 	{ "a hold that nobody releases ends by itself", forgotten, 60 },
 	{ "a hold ends with the coordinator's connection", deserted, 60 },
+	{ "FIFREEZE is refused, and our hold replaces it", no_fifreeze, 60 },
 };
 
 int main(int argc, char **argv)

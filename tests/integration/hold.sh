@@ -33,6 +33,22 @@ t_diag "$frozen of $rounds times it was stopped within a hold"
 t_is "every write was done" "$(cat "$dir/f")" "$(seq -f 'round %g' $rounds)"
 t_ok "snapshots can be made as before" u_snap last "$dir"
 t_is "no hold remains" "$(umbra status --json | u_json "j['trees'][0]['holding']")" False
+
+# ---- H-6: no write(2) that returned waits in the kernel: it is in the snapshot without fsync. H-7: what has no name is
+# not, and can be used all the same.
+head -c 3000000 /dev/urandom >"$T_TMP/want"
+exec 5<>"$dir/nameless" 6<>"$dir/g"
+cat "$T_TMP/want" >&6
+echo before >&5
+rm "$dir/nameless"
+t_ok "snapshot" u_snap cut "$dir"
+t_ok "H-6: what was written and not synced is in the snapshot" cmp "$T_TMP/want" "$dir/.snapshots/cut/g"
+t_is "H-7: a file without a name is not" "$(ls -A "$dir/.snapshots/cut")" "f
+g"
+echo after >&5
+t_is "H-7: it can be used all the same" "$(cat "/proc/$$/fd/5")" "before
+after"
+exec 5>&- 6>&-
 t_ok "delete all" u_delete --for "$dir" --all
 t_ok "unprotect" umbra unprotect "$dir"
 t_ok "the store is gone" test ! -e "$dir/.umbra"

@@ -52,6 +52,7 @@ t_ok "delete all" u_delete --for "$T_TMP/live" --all
 t_ok "unprotect" umbra unprotect "$T_TMP/live"
 t_ok "the store is gone" test ! -e "$T_TMP/live/.umbra"
 
+# I-9
 if u_user; then
 	u_programs "$T_TMP/user"
 	program=$T_TMP/user/build/tests/integration/posix

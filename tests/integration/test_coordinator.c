@@ -728,6 +728,7 @@ static unsigned long round_trip_us(void)
 	return (unsigned long)(began / 1000);
 }
 
+/* O-6: the aim is less than a second */
 Test(coordinator, time_from_first_hold_to_last_release_is_tiny)
 {
 	struct provider a = { .tree = TREE_A, .path = "/a" }, b = { .tree = TREE_B, .path = "/b" };
@@ -901,6 +902,145 @@ Test(coordinator, requester_that_stops_listening_while_it_waits_is_released)
 	ok(d, "StartSnapshotSet", NULL);
 	umbra_close(c);
 	umbra_close(d);
+	provider_done(&p);
+}
+
+/* ---- what is asked for, and what is said of it (section 6) ---- */
+
+/* C-3 what follows from the context, C-4 what belongs to the system, C-5 what cannot be had here */
+Test(coordinator, attributes_that_a_requester_may_not_set_are_refused)
+{
+	static const char *const foreign[] = {
+		"persistent",	     "auto_release", "no_writers",	"client_accessible",
+		"not_surfaced",	     "imported",     "exposed_locally", "exposed_remotely",
+		"hardware_assisted", "txf_recovery", "not_transacted",
+	};
+	struct provider p = { .tree = TREE_A, .path = "/a" };
+	struct umbra_client *c = connected();
+
+	provider_start(&p);
+	ok(c, "InitializeForBackup", NULL);
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(*foreign); i++)
+		refused(c, "SetContext",
+			json_pack("{s:s, s:b}", "context", "app-rollback", foreign[i], 1),
+			"invalid-argument");
+	refused(c, "SetContext",
+		json_pack("{s:s, s:b, s:b}", "context", "backup", "plex", 1, "differential", 1),
+		"invalid-argument");
+	ok(c, "SetContext", /* what was refused has set nothing */
+	   json_pack("{s:s, s:b, s:b}", "context", "nas-rollback", "differential", 1,
+		     "no_autorecovery", 1));
+	ok(c, "StartSnapshotSet", NULL);
+	ok(c, "AddToSnapshotSet", json_pack("{s:s}", "path", "/a"));
+	umbra_close(c);
+	for (unsigned plex = 0; plex < 2; plex++) {
+		c = connected();
+		ok(c, "InitializeForBackup", NULL);
+		ok(c, "SetContext",
+		   json_pack("{s:s, s:b}", "context", "nas-rollback",
+			     plex ? "plex" : "transportable", 1));
+		while (umbra_call(c, "StartSnapshotSet", NULL, -1, NULL, NULL, NULL) < 0)
+			sleep_ms(
+				10); /* until the end of the connection before gave the slot back */
+		refused(c, "AddToSnapshotSet", json_pack("{s:s}", "path", "/a"),
+			"volume-not-supported");
+		umbra_close(c);
+	}
+	provider_done(&p);
+}
+
+/* C-11 */
+Test(coordinator, calls_of_hardware_providers_are_refused_as_windows_does)
+{
+	struct umbra_client *c = connected();
+	struct umbra_failure f = { 0 };
+
+	ok(c, "InitializeForBackup", NULL);
+	cr_expect_eq(umbra_call(c, "BreakSnapshotSet", NULL, -1, NULL, NULL, &f), -EREMOTEIO);
+	cr_expect_str_eq(f.name, "provider-veto");
+	cr_expect(!f.again, "section 10: no for C-11");
+	refused(c, "ImportSnapshots", NULL, "not-supported");
+	refused(c, "MaskSnapshots", NULL, "not-supported");
+	umbra_close(c);
+}
+
+static size_t query_size(struct umbra_client *c)
+{
+	json_t *o = call(c, "Query", NULL);
+	size_t n = json_array_size(json_object_get(o, "snapshots"));
+
+	json_decref(o);
+	return n;
+}
+
+/* C-2 */
+Test(coordinator, a_query_shows_the_snapshots_of_the_context_alone)
+{
+	static const char *const contexts[] = { "backup", "app-rollback", "nas-rollback",
+						"client-accessible" };
+	struct provider p = { .tree = TREE_A, .path = "/a" };
+	struct umbra_client *made[2], *c;
+
+	provider_start(&p);
+	for (size_t i = 0; i < 2; i++) {
+		made[i] = connected();
+		open_set(made[i], contexts[i + 1], "/a", NULL);
+		if (i == 0) {
+			operate(made[i], "GatherWriterMetadata");
+			operate(made[i], "PrepareForBackup");
+		}
+		cr_assert_str_eq(operate(made[i], "DoSnapshotSet"), "finished");
+		cr_expect_eq(query_size(made[i]), 1);
+	}
+	for (size_t i = 0; i < 4; i++) {
+		c = connected();
+		ok(c, "InitializeForBackup", NULL);
+		ok(c, "SetContext", json_pack("{s:s}", "context", contexts[i]));
+		cr_expect_eq(query_size(c), i == 1 || i == 2, "%s", contexts[i]);
+		umbra_close(c);
+	}
+	cr_expect_eq(shown(), 2, "in ALL every one");
+	umbra_close(made[0]);
+	umbra_close(made[1]);
+	provider_done(&p);
+}
+
+/* C-13 */
+Test(coordinator, a_snapshot_has_the_properties_of_the_protocol)
+{
+	struct provider p = { .tree = TREE_A, .path = "/a" };
+	struct umbra_client *c = connected();
+	json_t *o, *s;
+	const char *path;
+	char id[64];
+
+	provider_start(&p);
+	open_set(c, "nas-rollback", "/a", NULL);
+	o = call(c, "GetStatus", NULL);
+	json_decref(o);
+	refused(c, "GetSnapshotProperties", json_pack("{s:s}", "snapshot_id", TREE_B),
+		"object-not-found");
+	cr_assert_str_eq(operate(c, "DoSnapshotSet"), "finished");
+	o = call(c, "Query", NULL);
+	snprintf(id, sizeof(id), "%s",
+		 text(json_array_get(json_object_get(o, "snapshots"), 0), "id"));
+	json_decref(o);
+	o = call(c, "GetSnapshotProperties", json_pack("{s:s}", "snapshot_id", id));
+	s = json_object_get(o, "snapshot");
+	cr_expect_str_eq(text(s, "id"), id);
+	cr_expect_eq(strlen(text(s, "set_id")), 36);
+	cr_expect_eq(json_integer_value(json_object_get(s, "in_set")), 1);
+	path = text(s, "path");
+	cr_expect(path[0] == '/' && path[strlen(path) - 1] != '/', "%s", path);
+	cr_expect_str_eq(text(s, "tree_path"), "/a");
+	cr_expect_str_eq(text(s, "tree_id"), TREE_A);
+	cr_expect_str_eq(text(s, "context"), "nas-rollback");
+	cr_expect(json_is_true(json_object_get(s, "persistent")));
+	cr_expect(json_is_false(json_object_get(s, "auto_release")));
+	cr_expect_eq(strlen(text(s, "created")), strlen("2026-01-01T00:00:00.123456789Z"));
+	cr_expect_str_eq(text(s, "state"), "created");
+	json_decref(o);
+	umbra_close(c);
 	provider_done(&p);
 }
 

@@ -56,7 +56,8 @@ reset_tree() {
 	}
 	touch -r "$T_TMP/copy/still" "$dir/tree/still"
 }
-# with_spoiling CMD...: CMD runs inside umbra backup; spoiling begins once the snapshot is there
+# with_spoiling CMD...: CMD runs inside umbra backup; spoiling begins once the snapshot is there. So what CMD finds and
+# lists is the snapshot's, not what was there before or is there now (M-9).
 with_spoiling() {
 	local spoiler status
 
