@@ -364,6 +364,8 @@ static bool right_details(const struct tree *a, const struct tree *b, const stru
 		return false;
 	if (got->kind != COW_DIFF_REMOVED && got->new_size != y->sx.stx_size)
 		return false;
+	if (got->kind == COW_DIFF_META) /* its path was another's if directories were renamed */
+		x = find_inode(a, y);
 	if (got->kind == COW_DIFF_REMOVED || got->kind == COW_DIFF_RENAMED ||
 	    got->kind == COW_DIFF_META)
 		return !x || got->old_size == x->sx.stx_size;
