@@ -21,7 +21,7 @@
 #include "tools/print.h"
 
 /* The daemon is mounted when it says so; its registration takes one more message. */
-#define LIST_TIMEOUT_MS 10000
+#define LIST_TIMEOUT_MS 60000
 
 enum { OPT_STORE = TOOL_OPT_OWN, OPT_MAX, OPT_SNAPSHOTS, OPT_ALLOW_OTHER };
 
