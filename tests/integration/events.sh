@@ -307,6 +307,6 @@ is_served() {
 	umbra status --json | u_json "len(j['trees'])" | grep -qx 1
 }
 t_ok "it serves the directory" t_wait_for 30 is_served
-t_ok "delete" umbra delete -q -y --for "$dir" --all
+t_ok "delete" u_delete --for "$dir" --all
 t_ok "unprotect" umbra unprotect "$dir"
 u_end

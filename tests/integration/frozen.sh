@@ -116,7 +116,7 @@ one() {
 		wait "$pid" 2>/dev/null
 	done
 	pids=()
-	umbra delete -q -y --for "$dir" --all >/dev/null 2>&1
+	u_delete --for "$dir" --all >/dev/null 2>&1
 	umbra unprotect -q "$dir"
 	u_coordinator_stop
 	rm -rf "$logs" "${dir:?}"/* && mkdir "$logs"

@@ -36,7 +36,7 @@ for method in open(sys.argv[1]).read().split():
     s = socket.socket(socket.AF_UNIX)
     s.connect(os.environ['UMBRA_SOCKET'])
     s.sendall(json.dumps({'method': 'io.umbra.' + method, 'parameters': {}}).encode() + b'\0')
-    s.settimeout(10)
+    s.settimeout(60)
     answer = b''
     while not answer.endswith(b'\0'):
         more = s.recv(65536)

@@ -383,10 +383,9 @@ t_not "what follows is not run" test -e "$T_TMP/never"
 stop
 
 start F front-end
-mkfifo "$T_TMP/hold"
 piped
 printf '%s\n' "add tree '$dir'" "begin backup" "create" \
-	"exec sh -c 'trap \"echo stopped; exit 0\" TERM; echo ready; while :; do read x <\"$T_TMP/hold\"; done'" "end backup" >&7
+	"exec sh -c 'trap \"echo stopped; kill \\\$!; exit 0\" TERM; sleep 1000 & echo ready; wait'" "end backup" >&7
 t_ok "a program runs" t_wait_for 30 said '^ready'
 kill -TERM "$shell_pid"
 ended
@@ -402,8 +401,8 @@ kill -KILL "$shell_pid"
 ended
 t_ok "even after kill -9 the session ends" t_wait_for 30 no_session
 t_is "D-14: what is persistent stays" "$(umbra list --json "$dir" | u_json "len(j['snapshots'])")" 1
-umbra delete -q -y --for "$dir" --all
-umbra delete -q -y --for "$other" --all
+u_delete --for "$dir" --all >/dev/null
+u_delete --for "$other" --all >/dev/null
 
 # ---- by hand
 

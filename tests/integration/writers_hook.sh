@@ -132,7 +132,7 @@ gone() {
 	done
 }
 w_event prepare-for-snapshot >/dev/null
-t_like "L-2: past its limit it fails as timeout" "$(w_event freeze "$W_A" '{"window_ms": 8000}')" \
+t_like "L-2: past its limit it fails as timeout" "$(w_event freeze "$W_A" '{"window_ms": 10000}')" \
 	'^fail timeout 20-second freeze: took too long and was killed'
 t_ok "and is killed, with what it started" t_wait_for 30 gone
 t_ok "and what had frozen thaws" t_wait_for 30 thawed_by_itself '10-first thaw'

@@ -174,6 +174,6 @@ HOOK_PID=
 : >"$T_TMP/stop"
 wait "$APP_PID"
 APP_PID=
-umbra delete -q -y --for "$DIR" --all
+u_delete --for "$DIR" --all >/dev/null
 umbra unprotect "$DIR"
 u_end

@@ -269,13 +269,13 @@ void harness_enter(struct harness *h)
 		pthread_mutex_unlock(&h->lock);
 		if (cow_gate_enter(h->st))
 			return;
-		/* The limit is for tests that break the callback; 12 s is longer than any hold. */
+		/* The limit is for tests that break the callback; a minute is longer than any hold. */
 		clock_gettime(CLOCK_REALTIME, &ts);
-		ts.tv_sec += 12;
+		ts.tv_sec += 60;
 		pthread_mutex_lock(&h->lock);
 		while (h->gate_opened == seen)
 			if (pthread_cond_timedwait(&h->changed, &h->lock, &ts) == ETIMEDOUT) {
-				fprintf(stderr, "the gate did not open within 12 s\n");
+				fprintf(stderr, "the gate did not open within a minute\n");
 				abort();
 			}
 		pthread_mutex_unlock(&h->lock);
@@ -318,7 +318,7 @@ int harness_snapshot(struct harness *h, enum cow_context context, struct tree *r
 	r = cow_epoch_prepare(h->st);
 	if (r < 0)
 		return r;
-	while ((r = cow_gate_hold(h->st, 5000, COW_HOLD_MAX_MS)) == -EBUSY ||
+	while ((r = cow_gate_hold(h->st, 10000, COW_HOLD_MAX_MS)) == -EBUSY ||
 	       (r == -ETIMEDOUT && ref))
 		usleep(1000);
 	if (r < 0)

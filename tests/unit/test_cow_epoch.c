@@ -37,7 +37,7 @@ static struct cow_snapshot snap_of(unsigned n)
 
 static void hold(void)
 {
-	cr_assert_eq(cow_gate_hold(h.st, 5000, 5000), 0);
+	cr_assert_eq(cow_gate_hold(h.st, 10000, 10000), 0);
 }
 
 static void release(void)
@@ -135,7 +135,7 @@ Test(cow_epoch, opening_fails_once_the_hold_ran_out)
 	uint64_t epoch = 4711;
 
 	cr_assert_eq(cow_epoch_prepare(h.st), 0);
-	cr_assert_eq(cow_gate_hold(h.st, 5000, 10), 0);
+	cr_assert_eq(cow_gate_hold(h.st, 10000, 10), 0);
 	pthread_mutex_lock(&h.lock);
 	while (!h.gate_opened)
 		pthread_cond_wait(&h.changed, &h.lock);

@@ -26,7 +26,7 @@ static void teardown(void)
 
 TestSuite(cow_gate, .init = setup, .fini = teardown, .timeout = 60);
 
-#define LONG 5000u /* ms; never waited for when all is well */
+#define LONG 10000u /* ms; never waited for when all is well */
 
 static unsigned opened(void)
 {

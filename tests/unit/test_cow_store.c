@@ -484,7 +484,7 @@ Test(cow_store, an_unfinished_snapshot_is_dropped_at_the_next_start_and_reported
 	deed_create(&h, "f", "one");
 	before = deed_snapshot(&h);
 	deed_write(&h, "f", 0, "two");
-	cr_assert_eq(cow_gate_hold(h.st, 5000, 5000), 0);
+	cr_assert_eq(cow_gate_hold(h.st, 10000, 10000), 0);
 	cr_assert_eq(cow_epoch_open(h.st, &s, &epoch), 0);
 	cr_assert_eq(cow_gate_release(h.st), 0);
 	deed_write(&h, "f", 0, "333");
