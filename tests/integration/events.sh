@@ -201,6 +201,19 @@ ended KILL "$requester"
 t_ok "$name: BackupShutdown comes (D-4)" t_wait_for 30 both_shut_down
 heard "$name" "prepare-backup backup-shutdown" "prepare-backup backup-shutdown"
 
+# Nobody is frozen yet, so nothing but the coordinator's Abort can tell F.
+name="A-3, A-21: requester killed while S prepares"
+two prepare-for-snapshot=stall
+# shellcheck disable=SC2046
+in_background $(opening "$dir") create
+t_ok "$name: it does" t_wait_for 30 has S.log '^stalls prepare-for-snapshot'
+ended KILL "$requester"
+t_ok "$name: F need not wait for S (A-15)" t_wait_for 30 has F.log '^abort'
+echo >"$logs/S.go"
+t_ok "$name: BackupShutdown comes" t_wait_for 30 both_shut_down
+heard "$name" "$begin abort coordinator backup-shutdown" \
+	"prepare-backup stalls prepare-for-snapshot prepare-for-snapshot abort coordinator backup-shutdown"
+
 # ---- providers that fail
 
 # provider NAME [CALL=WAY]...: another tree, $T_TMP/NAME
