@@ -65,7 +65,8 @@ struct coord {
 	struct coord_session *slot; /* who holds the creation slot, or NULL (V-3) */
 	TAILQ_HEAD(coord_dead_set_list, coord_dead_set) dead_sets; /* newest first, bounded */
 	size_t ndead_sets;
-	size_t drops; /* deletions under way: no idle exit meanwhile (T-13) */
+	size_t restore_bytes; /* of the long documents that restores have (S-12) */
+	size_t drops;	      /* deletions under way: no idle exit meanwhile (T-13) */
 	size_t holds; /* trees that were asked to hold, and may: nothing is written to disk (H-2) */
 	size_t held;  /* trees that said they hold: nothing slow is begun */
 	void (*on_hold)(void *data,

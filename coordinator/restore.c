@@ -3,6 +3,7 @@
 
 #include "coordinator/client/client.h"
 #include "coordinator/client/document.h"
+#include "coordinator/client/texts.h"
 #include "coordinator/session_private.h"
 #include "cow/base/cleanup.h"
 
@@ -14,6 +15,8 @@
 #define LIST_MAX 10000 /* entries that one component may get */
 
 struct coord_restore {
+	struct coord *core;
+	size_t counted;	   /* our share of core->restore_bytes */
 	json_t *backup;	   /* the backup document */
 	json_t *documents; /* instance id in it -> writer document */
 };
@@ -22,6 +25,7 @@ void coord_restore_free(struct coord_restore *r)
 {
 	if (!r)
 		return;
+	r->core->restore_bytes -= r->counted;
 	json_decref(r->backup);
 	json_decref(r->documents);
 	free(r);
@@ -96,6 +100,32 @@ static enum umbra_error read_documents(struct coord_restore *r, const char *docu
 	return UMBRA_OK;
 }
 
+static size_t total_bytes(const char *document, const json_t *writer_documents)
+{
+	size_t bytes = strlen(document), i;
+	const json_t *text;
+
+	json_array_foreach((json_t *)writer_documents, i, text)
+		bytes += json_string_length(text);
+	return bytes;
+}
+
+/* S-12: sessions may be many, and each keeps its documents. Those that anybody may have are bounded by
+ * the number of connections; longer ones share what there is. */
+static enum umbra_error count_documents(struct coord_restore *r, size_t bytes,
+					struct coord_failure *f)
+{
+	if (bytes <= UMBRA_DOCUMENTS_MAX_USER)
+		return UMBRA_OK;
+	if (bytes > COORD_RESTORE_BYTES_MAX - r->core->restore_bytes)
+		return coord_fail(f, UMBRA_E_OUT_OF_MEMORY,
+				  "other restores have %zu MiB of documents here, try again later",
+				  r->core->restore_bytes >> 20);
+	r->core->restore_bytes += bytes;
+	r->counted = bytes;
+	return UMBRA_OK;
+}
+
 enum umbra_error coord_restore_initialize(struct coord_session *s, const char *document,
 					  const json_t *writer_documents, struct coord_failure *f)
 {
@@ -107,7 +137,10 @@ enum umbra_error coord_restore_initialize(struct coord_session *s, const char *d
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return coord_no_memory(f);
-	e = read_documents(r, document, writer_documents, f);
+	r->core = s->core;
+	e = count_documents(r, total_bytes(document, writer_documents), f);
+	if (e == UMBRA_OK)
+		e = read_documents(r, document, writer_documents, f);
 	if (e != UMBRA_OK)
 		return e;
 	s->restore = TAKE(r);

@@ -18,6 +18,9 @@
 
 #include "coordinator/session.h"
 
+#define COORD_RESTORE_BYTES_MAX                                                                    \
+	((size_t)256 << 20) /* documents of all sessions that are longer than a user's may be */
+
 struct coord_restore;
 
 void coord_restore_free(struct coord_restore *r); /* NULL is fine */
@@ -33,7 +36,8 @@ struct coord_restore_move {
 	bool recursive;
 };
 
-/* both documents. writer_documents: array of texts, borrowed. */
+/* X-2: both documents. writer_documents: array of texts, borrowed. UMBRA_E_OUT_OF_MEMORY also: other
+ * sessions have COORD_RESTORE_BYTES_MAX of them. */
 enum umbra_error coord_restore_initialize(struct coord_session *s, const char *document,
 					  const json_t *writer_documents, struct coord_failure *f);
 

@@ -3,29 +3,81 @@
 #include "coordinator/calls_private.h"
 
 #include "coordinator/client/client.h"
+#include "coordinator/client/texts.h"
 #include "coordinator/restore.h"
 #include "cow/base/cleanup.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void initialize_for_restore(struct coord_peer *peer, json_t *params)
+DEFINE_CLEANUP(json_decref_p, json_t *, json_decref)
+
+static void initialize_with(struct coord_peer *peer, const char *document, const json_t *writers)
 {
-	struct coord_params p = { .object = params };
-	const char *document = coord_param_string(&p, "document");
-	const json_t *writers = coord_param_texts(&p, "writer_documents");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session(peer);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (!s)
 		return;
 	if (coord_restore_initialize(s, document, writers, &f) == UMBRA_OK)
 		coord_peer_reply(peer, json_pack("{s:s}", "session_id", s->id), -1);
 	else
 		coord_peer_fail(peer, &f);
+}
+
+static void refuse_documents(struct coord_peer *peer, int r, size_t max)
+{
+	struct coord_failure f;
+
+	if (r == -ENOMEM)
+		coord_no_memory(&f);
+	else if (r == -EMSGSIZE)
+		coord_fail(&f, UMBRA_E_INVALID_ARGUMENT,
+			   "the documents are longer than the %zu MiB that there may be",
+			   max >> 20);
+	else if (r == -EBADMSG)
+		coord_fail(&f, UMBRA_E_CORRUPT_DOCUMENT,
+			   "the documents are damaged: not UTF-8, or cut off");
+	else
+		coord_fail(&f, UMBRA_E_INVALID_ARGUMENT,
+			   "documents come in a memory file that is sealed, %d at most",
+			   UMBRA_TEXTS_MAX);
+	coord_peer_fail(peer, &f);
+}
+
+/* The backup document is the first text, the writers' are the others. */
+static void initialize_from(struct coord_peer *peer, int fd)
+{
+	size_t max = peer->privileged ? UMBRA_DOCUMENTS_MAX : UMBRA_DOCUMENTS_MAX_USER; /* S-12 */
+	CLEANUP(json_decref_p) json_t *texts = NULL, *first = NULL;
+	int r = umbra_texts_take(fd, max, &texts);
+
+	if (r < 0) {
+		refuse_documents(peer, r, max);
+		return;
+	}
+	first = json_incref(json_array_get(texts, 0));
+	json_array_remove(texts, 0);
+	initialize_with(peer, first ? json_string_value(first) : "", texts);
+}
+
+static void initialize_for_restore(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	const char *document;
+	const json_t *writers;
+
+	if (peer->call_fd >= 0) {
+		/* Not before it is known that they are wanted: they may be long. */
+		if (coord_call_allowed(peer, CALL_INITIALIZE_FOR_RESTORE))
+			initialize_from(peer, peer->call_fd);
+		return;
+	}
+	document = coord_param_string(&p, "document");
+	writers = coord_param_texts(&p, "writer_documents");
+	if (!coord_call_refused_params(peer, &p))
+		initialize_with(peer, document, writers);
 }
 
 static struct coord_restore_name read_component(struct coord_params *p)

@@ -3,8 +3,10 @@
 #include "coordinator/calls_private.h"
 
 #include "coordinator/client/client.h"
+#include "coordinator/client/texts.h"
 #include "cow/base/cleanup.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -283,22 +285,56 @@ static void get_writer_status(struct coord_peer *peer, json_t *params)
 		reply_writers(peer, status_row);
 }
 
+/* Takes both. */
+static void reply_documents(struct coord_peer *peer, json_t *document, json_t *writers)
+{
+	coord_peer_reply(peer,
+			 json_pack("{s:o, s:o}", "document", document, "writer_documents", writers),
+			 -1);
+}
+
+/* The same in a memory file, as InitializeForRestore takes it back; takes both. */
+static void reply_documents_fd(struct coord_peer *peer, json_t *document, json_t *writers)
+{
+	CLEANUP(close_p) int fd = -1;
+	struct coord_failure f;
+	int r = json_array_insert_new(writers, 0, document) < 0
+			? -ENOMEM
+			: umbra_texts_put(writers, UMBRA_DOCUMENTS_MAX, &fd);
+
+	json_decref(writers);
+	if (r == 0) {
+		coord_peer_reply(peer, json_object(), fd);
+		return;
+	}
+	coord_fail(&f, UMBRA_E_OUT_OF_MEMORY,
+		   r == -EMSGSIZE ? "the documents are longer than the %zu MiB that there may be: "
+				    "back up fewer writers in one session"
+				  : "there is no room for %zu MiB of documents",
+		   UMBRA_DOCUMENTS_MAX >> 20);
+	f.final = r == -EMSGSIZE;
+	coord_peer_fail(peer, &f);
+}
+
 static void save_document(struct coord_peer *peer, json_t *params)
 {
-	struct coord_session *s = coord_call_session(peer);
+	struct coord_params p = { .object = params };
+	bool descriptor = coord_param_bool(&p, "descriptor");
+	struct coord_session *s;
 	json_t *document, *writers;
 	struct coord_failure f;
 
-	(void)params;
+	if (coord_call_refused_params(peer, &p))
+		return;
+	s = coord_call_session(peer);
 	if (!s)
 		return;
 	if (coord_session_save_document(s, &document, &writers, &f) != UMBRA_OK)
 		coord_peer_fail(peer, &f);
+	else if (descriptor)
+		reply_documents_fd(peer, document, writers);
 	else
-		coord_peer_reply(peer,
-				 json_pack("{s:o, s:o}", "document", document, "writer_documents",
-					   writers),
-				 -1);
+		reply_documents(peer, document, writers);
 }
 
 static void cancel_session_wait(struct coord_peer *peer)

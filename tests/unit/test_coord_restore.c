@@ -5,6 +5,7 @@
 #include "tests/support/coord_writer_fake.h"
 #include "tests/support/leaks.h"
 
+#include "coordinator/client/texts.h"
 #include "coordinator/restore.h"
 #include "coordinator/targets.h"
 
@@ -190,6 +191,39 @@ Test(coord_restore, only_those_served_here_may_restore)
 	fake_join(w, 0); /* belongs to user 1000 */
 	s = coord_session_new(&w->core, 42, 1001, false);
 	REFUSED(coord_restore_initialize(s, backup, NULL, &f), UMBRA_E_ACCESS_DENIED);
+	end();
+}
+
+/* Long documents of all sessions are counted; those that anybody may have are not. */
+Test(coord_restore, S12_documents_of_all_sessions_have_a_limit)
+{
+	json_t *texts = documents("always"), *longer = documents("always");
+	char *filler = calloc(1, UMBRA_DOCUMENTS_MAX_USER + 1);
+
+	memset(filler, ' ', UMBRA_DOCUMENTS_MAX_USER);
+	json_array_set_new(longer, 0,
+			   json_sprintf("%s%s", filler,
+					json_string_value(json_array_get(texts, 0))));
+	begin();
+	s = coord_session_new(&w->core, 42, 0, true);
+	w->core.restore_bytes = COORD_RESTORE_BYTES_MAX - UMBRA_DOCUMENTS_MAX_USER;
+	REFUSED(coord_restore_initialize(s, backup, longer, &f), UMBRA_E_OUT_OF_MEMORY);
+	cr_expect_eq(s->state, SESSION_NEW);
+	cr_expect_eq(w->core.restore_bytes, COORD_RESTORE_BYTES_MAX - UMBRA_DOCUMENTS_MAX_USER);
+	MUST(coord_restore_initialize(s, backup, texts, &f));
+	cr_expect_eq(w->core.restore_bytes, COORD_RESTORE_BYTES_MAX - UMBRA_DOCUMENTS_MAX_USER);
+	coord_session_leave(s);
+	w->core.restore_bytes = 0;
+	s = coord_session_new(&w->core, 42, 0, true);
+	REFUSED(coord_restore_initialize(s, "{", longer, &f), UMBRA_E_CORRUPT_DOCUMENT);
+	cr_expect_eq(w->core.restore_bytes, 0, "what was refused is counted");
+	MUST(coord_restore_initialize(s, backup, longer, &f));
+	cr_expect_gt(w->core.restore_bytes, UMBRA_DOCUMENTS_MAX_USER);
+	coord_session_leave(s);
+	cr_expect_eq(w->core.restore_bytes, 0, "what has ended is counted");
+	json_decref(texts);
+	json_decref(longer);
+	free(filler);
 	end();
 }
 
