@@ -61,8 +61,8 @@ const char *umbra_requester_detail(const struct umbra_requester *r, size_t i)
 
 /* ---- calls ---- */
 
-enum umbra_error requester_call(struct umbra_requester *r, const char *method, json_t *params,
-				json_t **ret)
+enum umbra_error requester_call_fd(struct umbra_requester *r, const char *method, json_t *params,
+				   int send_fd, json_t **ret, int *ret_fd)
 {
 	struct umbra_failure f = { .message = "connection to the coordinator lost" };
 	int e;
@@ -70,11 +70,17 @@ enum umbra_error requester_call(struct umbra_requester *r, const char *method, j
 	if (!params)
 		return requester_fail(r, UMBRA_E_INVALID_ARGUMENT, "an argument is not UTF-8");
 	requester_settle(r);
-	e = umbra_call(r->client, method, params, -1, ret, NULL, &f);
+	e = umbra_call(r->client, method, params, send_fd, ret, ret_fd, &f);
 	/* Refused or not: whoever polls for the pending operation must be woken again. When the
 	 * connection is lost, this ends it. The call's own words are the last. */
 	requester_resume(r);
 	return e < 0 ? requester_failed(r, e, &f) : UMBRA_OK;
+}
+
+enum umbra_error requester_call(struct umbra_requester *r, const char *method, json_t *params,
+				json_t **ret)
+{
+	return requester_call_fd(r, method, params, -1, ret, NULL);
 }
 
 static enum umbra_error call(struct umbra_requester *r, const char *method, json_t *params)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Snapshots, writers, documents. A list is the array that the coordinator sent, an element its object:
- * nobody else knows, since the types are never defined. Paths, and documents, are made texts first. */
+/* Snapshots and writers. A list is the array that the coordinator sent, an element its object:
+ * nobody else knows, since the types are never defined. Paths, and writers' documents, are made texts first. */
 #include "coordinator/client/requester_private.h"
 
 #include "cow/base/cleanup.h"
@@ -170,18 +170,6 @@ enum umbra_error umbra_requester_get_writer_status(struct umbra_requester *r,
 	return UMBRA_OK;
 }
 
-enum umbra_error umbra_requester_save_document(struct umbra_requester *r,
-					       struct umbra_documents **ret)
-{
-	json_t *answer = NULL;
-	enum umbra_error e = requester_call(r, "SaveDocument", json_object(), &answer);
-
-	if (e != UMBRA_OK)
-		return e;
-	*ret = (struct umbra_documents *)answer;
-	return UMBRA_OK;
-}
-
 /* ---- reading them ---- */
 
 #define LIST(name, element)                                                                        \
@@ -246,20 +234,4 @@ int64_t umbra_writer_info_frozen_ms(const struct umbra_writer_info *w)
 	const json_t *ms = json_object_get((const json_t *)w, "frozen_ms");
 
 	return json_is_integer(ms) ? json_integer_value(ms) : -1;
-}
-
-const char *umbra_documents_backup(const struct umbra_documents *d)
-{
-	return some_text(d, "document");
-}
-
-const char *umbra_documents_writer(const struct umbra_documents *d, size_t i)
-{
-	return json_string_value(
-		json_array_get(json_object_get((const json_t *)d, "writer_documents"), i));
-}
-
-void umbra_documents_free(struct umbra_documents *d)
-{
-	json_decref((json_t *)d);
 }

@@ -18,6 +18,8 @@ static const char *const calls[] = {
 	[UMBRA_CALL_DO_SNAPSHOT_SET] = "DoSnapshotSet",
 	[UMBRA_CALL_GATHER_WRITER_STATUS] = "GatherWriterStatus",
 	[UMBRA_CALL_BACKUP_COMPLETE] = "BackupComplete",
+	[UMBRA_CALL_PRE_RESTORE] = "PreRestore",
+	[UMBRA_CALL_POST_RESTORE] = "PostRestore",
 };
 
 /* ---- how it ends ---- */
@@ -208,7 +210,7 @@ void umbra_operation_free(struct umbra_operation *op)
 
 /* ---- waiting for all of it ---- */
 
-static enum umbra_error run(struct umbra_requester *r, enum umbra_call call)
+enum umbra_error requester_run(struct umbra_requester *r, enum umbra_call call)
 {
 	struct umbra_operation *op = NULL;
 	enum umbra_error e = umbra_requester_begin(r, call, &op);
@@ -223,25 +225,25 @@ static enum umbra_error run(struct umbra_requester *r, enum umbra_call call)
 
 enum umbra_error umbra_requester_gather_writer_metadata(struct umbra_requester *r)
 {
-	return run(r, UMBRA_CALL_GATHER_WRITER_METADATA);
+	return requester_run(r, UMBRA_CALL_GATHER_WRITER_METADATA);
 }
 
 enum umbra_error umbra_requester_prepare_for_backup(struct umbra_requester *r)
 {
-	return run(r, UMBRA_CALL_PREPARE_FOR_BACKUP);
+	return requester_run(r, UMBRA_CALL_PREPARE_FOR_BACKUP);
 }
 
 enum umbra_error umbra_requester_do_snapshot_set(struct umbra_requester *r)
 {
-	return run(r, UMBRA_CALL_DO_SNAPSHOT_SET);
+	return requester_run(r, UMBRA_CALL_DO_SNAPSHOT_SET);
 }
 
 enum umbra_error umbra_requester_gather_writer_status(struct umbra_requester *r)
 {
-	return run(r, UMBRA_CALL_GATHER_WRITER_STATUS);
+	return requester_run(r, UMBRA_CALL_GATHER_WRITER_STATUS);
 }
 
 enum umbra_error umbra_requester_backup_complete(struct umbra_requester *r)
 {
-	return run(r, UMBRA_CALL_BACKUP_COMPLETE);
+	return requester_run(r, UMBRA_CALL_BACKUP_COMPLETE);
 }

@@ -35,6 +35,13 @@ struct umbra_operation {
 enum umbra_error requester_call(struct umbra_requester *r, const char *method, json_t *params,
 				json_t **ret);
 
+/* The same with descriptors, as umbra_call(). */
+enum umbra_error requester_call_fd(struct umbra_requester *r, const char *method, json_t *params,
+				   int send_fd, json_t **ret, int *ret_fd);
+
+/* A long call from its begin to its end. */
+enum umbra_error requester_run(struct umbra_requester *r, enum umbra_call call);
+
 /* Remember a failure and return its error. r: what a function of client.h returned with f. */
 enum umbra_error requester_failed(struct umbra_requester *q, int r, const struct umbra_failure *f);
 

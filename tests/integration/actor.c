@@ -4,9 +4,11 @@
  *
  * WAY is what it does in that handler: fail, coded (ok with a code), stall (until DIR/NAME.go is written to), die.
  * In DIR: NAME.log has one line for each event, "freeze", "abort provider", and "stalls EVENT" when it stands still;
- * NAME.frozen exists between freeze and thaw or abort: the application's data must not change meanwhile. */
+ * of pre-restore and post-restore also their components, "post-restore db=all". NAME.document, if it is there, is its
+ * writer document, NAME.targets what it answers to pre-restore with. NAME.frozen exists between freeze and thaw or abort: the application's data must not change meanwhile. */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -76,6 +78,73 @@ static void stall(const char *event)
 	close(fd);
 }
 
+/* A file of ours, malloc'ed; NULL: it is not there. */
+static char *content_of(const char *what)
+{
+	char path[PATH_MAX], *text = NULL;
+	size_t size = 0;
+	FILE *f;
+
+	path_of(path, what);
+	f = fopen(path, "re");
+	if (!f)
+		return NULL;
+	if (getdelim(&text, &size, 0, f) < 0)
+		exit(9);
+	fclose(f);
+	return text;
+}
+
+static int on_identify(struct umbra_writer *w, const struct umbra_writer_event *e, void *data)
+{
+	char *text = content_of("document");
+	int r = text ? umbra_writer_set_document(w, text) : 0;
+
+	(void)e;
+	(void)data;
+	free(text);
+	return r;
+}
+
+/* "NAME=STATUS ..." of a restore's components, malloc'ed. */
+static char *components_of(const struct umbra_writer_event *e)
+{
+	json_t *arguments = json_loads(e->arguments, 0, NULL), *one;
+	char *text = strdup(""), *more;
+	size_t i;
+
+	json_array_foreach(json_object_get(arguments, "components"), i, one) {
+		if (asprintf(&more, "%s%s%s=%s", text, *text ? " " : "",
+			     json_string_value(json_object_get(one, "name")),
+			     json_string_value(json_object_get(one, "file_restore_status"))) < 0)
+			exit(9);
+		free(text);
+		text = more;
+	}
+	json_decref(arguments);
+	return text;
+}
+
+static int on_restore(struct umbra_writer *w, const struct umbra_writer_event *e, void *data)
+{
+	const char *way = way_of(e->name);
+	char *components = components_of(e), *targets = NULL;
+
+	(void)data;
+	if (strcmp(e->name, "pre-restore") == 0)
+		targets = content_of("targets");
+	if (strcmp(way, "stall") == 0)
+		stall(e->name);
+	note(e->name, components);
+	if (targets)
+		umbra_writer_set_targets(w, targets);
+	if (strcmp(way, "fail") == 0)
+		umbra_writer_set_failure(w, UMBRA_WRITER_RETRYABLE, "as the test wants it");
+	free(components);
+	free(targets);
+	return strcmp(way, "fail") == 0 ? -1 : 0;
+}
+
 static int on_event(struct umbra_writer *w, const struct umbra_writer_event *e, void *data)
 {
 	const char *way = way_of(e->name);
@@ -110,6 +179,7 @@ int main(int argc, char **argv)
 {
 	static const struct umbra_writer_handlers handlers = {
 		.size = sizeof(handlers),
+		.identify = on_identify,
 		.prepare_backup = on_event,
 		.prepare_for_snapshot = on_event,
 		.freeze = on_event,
@@ -118,6 +188,8 @@ int main(int argc, char **argv)
 		.abort = on_event,
 		.backup_complete = on_event,
 		.backup_shutdown = on_event,
+		.pre_restore = on_restore,
+		.post_restore = on_restore,
 	};
 	struct umbra_writer_options options = {
 		.size = sizeof(options), .class_id = "4c9f31d2-68b8-4e9b-9a52-5f8f5f6c7a01"

@@ -15,7 +15,7 @@ if [ "$UMBRA_SANITIZED" = 1 ]; then
 	san=(-fsanitize=address,undefined)
 fi
 export LD_LIBRARY_PATH=$client
-for e in requester writer; do
+for e in requester restore writer; do
 	t_ok "$e.c builds" cc "${san[@]}" -I "$UMBRA_SOURCE/coordinator/client" "$examples/$e.c" -o "$T_TMP/$e" \
 		-L "$client" -lumbra
 done

@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "coordinator/client/client.h"
+#include "coordinator/client/texts.h"
+#include "coordinator/client/umbra/requester.h"
 #include "coordinator/client/umbra/writer.h"
 #include "cow/base/clock.h"
 
@@ -1359,4 +1361,325 @@ Test(coordinator, a_restore_of_foreign_documents_is_refused)
 		"invalid-argument");
 	ok(c, "InitializeForBackup", NULL); /* nothing was changed */
 	umbra_close(c);
+}
+
+/* ---- the same by the library, and documents that are long ---- */
+
+static struct umbra_requester *requester(void)
+{
+	struct umbra_requester *r;
+
+	cr_assert_eq(umbra_requester_new(sock_path, &r), UMBRA_OK);
+	return r;
+}
+
+#define DONE(r, call)                                                                              \
+	do {                                                                                       \
+		enum umbra_error done_ = call;                                                     \
+		cr_assert_eq(done_, UMBRA_OK, "%s: %s: %s", #call, umbra_error_name(done_),        \
+			     umbra_requester_message(r));                                          \
+	} while (0)
+
+/* The only component there is: what is read of it, in a list to be freed. */
+static const struct umbra_restore_component *only_component(struct umbra_requester *r,
+							    struct umbra_restore_components **list)
+{
+	DONE(r, umbra_requester_get_restore_components(r, list));
+	cr_assert_eq(umbra_restore_components_count(*list), 1);
+	return umbra_restore_components_get(*list, 0);
+}
+
+static struct umbra_documents *documents_of(json_t *params)
+{
+	const char *writer =
+		json_string_value(json_array_get(json_object_get(params, "writer_documents"), 0));
+	struct umbra_documents *d;
+
+	cr_assert_eq(umbra_documents_new(text(params, "document"), &writer, 1, &d), UMBRA_OK);
+	json_decref(params);
+	return d;
+}
+
+/* Served in a loop of ours, as a program would that has other things to do. */
+static void run_in_loop(struct umbra_requester *r, enum umbra_call which)
+{
+	struct umbra_operation *op;
+
+	DONE(r, umbra_requester_begin(r, which, &op));
+	while (umbra_operation_dispatch(op) == UMBRA_STATUS_PENDING) {
+		struct pollfd p = { .fd = umbra_operation_fd(op), .events = POLLIN };
+
+		cr_assert_geq(poll(&p, 1, -1), 1);
+	}
+	cr_expect_eq(umbra_operation_error(op), UMBRA_OK);
+	umbra_operation_free(op);
+}
+
+Test(coordinator, the_library_restores_from_beginning_to_end_x2_to_x7)
+{
+	struct umbra_requester *r = requester();
+	struct umbra_documents *d = documents_of(saved_documents(10));
+	struct umbra_restore_components *list;
+	const struct umbra_restore_component *c;
+	struct umbra_writers *writers;
+	struct restored x;
+
+	writer_begin(&x);
+	DONE(r, umbra_requester_initialize_for_restore(r, d));
+	umbra_documents_free(d);
+	cr_expect_eq(umbra_requester_get_restore_components(r, &list), UMBRA_E_BAD_STATE);
+	DONE(r, umbra_requester_gather_writer_metadata(r));
+	c = only_component(r, &list);
+	cr_expect_str_eq(umbra_restore_component_instance_id(c), WRITER_THEN);
+	cr_expect_str_eq(umbra_restore_component_present_instance_id(c),
+			 umbra_writer_instance_id(x.w));
+	cr_expect(!umbra_restore_component_selected(c));
+	umbra_restore_components_free(list);
+	cr_expect_eq(umbra_requester_set_selected_for_restore(r, WRITER_THEN, NULL, "none", true),
+		     UMBRA_E_OBJECT_NOT_FOUND);
+	DONE(r, umbra_requester_set_selected_for_restore(r, WRITER_THEN, NULL, "db", true));
+	DONE(r, umbra_requester_set_restore_options(r, WRITER_THEN, NULL, "db", "gently"));
+	cr_expect_eq(umbra_requester_abort_backup(r), UMBRA_E_BAD_STATE); /* */
+	run_in_loop(r, UMBRA_CALL_PRE_RESTORE);
+	c = only_component(r, &list); /* */
+	cr_expect_str_eq(umbra_restore_component_target(c), "alternate");
+	cr_expect_str_eq(umbra_restore_component_options(c), "gently");
+	cr_expect(umbra_restore_component_selected(c));
+	umbra_restore_components_free(list);
+	DONE(r, umbra_requester_set_file_restore_status(r, WRITER_THEN, NULL, "db",
+							UMBRA_RESTORE_ALL));
+	DONE(r, umbra_requester_set_additional_restores(r, WRITER_THEN, NULL, "db", true));
+	c = only_component(r, &list);
+	cr_expect_eq(umbra_restore_component_status(c), UMBRA_RESTORE_ALL); /* */
+	cr_expect(umbra_restore_component_additional_restores(c));
+	umbra_restore_components_free(list);
+	DONE(r, umbra_requester_post_restore(r));
+	DONE(r, umbra_requester_gather_writer_status(r));
+	DONE(r, umbra_requester_get_writer_status(r, &writers));
+	cr_expect_str_eq(umbra_writer_info_state(umbra_writers_get(writers, 0)), "stable");
+	umbra_writers_free(writers);
+	DONE(r, umbra_requester_release(r));
+	umbra_requester_free(r);
+	writer_end(&x);
+	cr_expect_str_eq(x.events, "pre-restore(1) post-restore(1) "); /* D-4: no shutdown */
+}
+
+/* Documents of so many bytes in all, with their NULs. */
+static json_t *documents_of_size(size_t bytes)
+{
+	json_t *one = saved_documents(0);
+	size_t least = strlen(text(one, "document")) + 1 +
+		       strlen(json_string_value(
+			       json_array_get(json_object_get(one, "writer_documents"), 0))) +
+		       1;
+
+	json_decref(one);
+	return saved_documents(bytes - least);
+}
+
+static int sealed(json_t *params)
+{
+	json_t *texts = json_copy(json_object_get(params, "writer_documents"));
+	int fd;
+
+	json_array_insert(texts, 0, json_object_get(params, "document"));
+	cr_assert_eq(umbra_texts_put(texts, (size_t)-1, &fd), 0);
+	json_decref(texts);
+	json_decref(params);
+	return fd;
+}
+
+/* Give them back by descriptor: "" or the name of the error; closes it. */
+static const char *initialized_with(struct umbra_client *c, int fd)
+{
+	static struct umbra_failure f;
+	int r = umbra_call(c, "InitializeForRestore", NULL, fd, NULL, NULL, &f);
+
+	close(fd);
+	cr_assert(r == 0 || r == -EREMOTEIO, "%s", f.message);
+	return r == 0 ? "" : f.name;
+}
+
+Test(coordinator, x2_s12_documents_by_descriptor_have_a_limit_to_the_byte, .timeout = 300)
+{
+	struct umbra_client *c = connected();
+	int ends[2];
+
+	cr_expect_str_eq(initialized_with(c, sealed(documents_of_size(UMBRA_DOCUMENTS_MAX + 1))),
+			 "invalid-argument");
+	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+	cr_expect_str_eq(initialized_with(c, ends[0]), "invalid-argument"); /* it would wait */
+	close(ends[1]);
+	cr_expect_str_eq(initialized_with(c, sealed(json_pack("{s:s, s:[]}", "document", "{",
+							      "writer_documents"))),
+			 "corrupt-document");
+	cr_expect_str_eq(initialized_with(c, sealed(documents_of_size(UMBRA_DOCUMENTS_MAX))), "");
+	cr_expect_str_eq(initialized_with(c, sealed(saved_documents(1))), "bad-state");
+	umbra_close(c);
+	still_answers();
+}
+
+/* On the system's coordinator, and not one of those that it serves as privileged. */
+Test(coordinator, s12_documents_of_a_user_have_a_lower_limit, .timeout = 300)
+{
+	struct umbra_client *c;
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root, to be somebody else");
+	cr_assert_eq(stop(SIGTERM), 0);
+	cr_assert_eq(start("--system", NULL), -1);
+	cr_assert_eq(chmod(dir, 0711), 0);
+	cr_assert_eq(seteuid(65534), 0);
+	c = connected();
+	cr_assert_eq(seteuid(0), 0);
+	cr_expect_str_eq(initialized_with(c,
+					  sealed(documents_of_size(UMBRA_DOCUMENTS_MAX_USER + 1))),
+			 "invalid-argument");
+	/* Looked at; he owns no tree here. */
+	cr_expect_str_eq(initialized_with(c, sealed(documents_of_size(UMBRA_DOCUMENTS_MAX_USER))),
+			 "access-denied");
+	umbra_close(c);
+}
+
+#define MANY 24 /* writers, with documents of a MiB, or nearly: more than any message may have */
+#define DOCUMENT_BYTES 1000000
+
+struct crowd {
+	struct umbra_writer *w[MANY];
+	char *document;
+	pthread_t thread;
+	volatile bool stop;
+};
+
+static int set_long_document(struct umbra_writer *w, const struct umbra_writer_event *e, void *data)
+{
+	(void)e;
+	return umbra_writer_set_document(w, ((struct crowd *)data)->document);
+}
+
+static int nothing(struct umbra_writer *w, const struct umbra_writer_event *e, void *data)
+{
+	(void)w;
+	(void)e;
+	(void)data;
+	return 0;
+}
+
+static void *serve_crowd(void *data)
+{
+	struct crowd *x = data;
+	struct pollfd fds[MANY];
+
+	while (!x->stop) {
+		for (size_t i = 0; i < MANY; i++)
+			fds[i] = (struct pollfd){ .fd = umbra_writer_fd(x->w[i]),
+						  .events = POLLIN };
+		if (poll(fds, MANY, 20) < 0)
+			abort();
+		for (size_t i = 0; i < MANY; i++)
+			if (fds[i].revents && umbra_writer_dispatch(x->w[i]) < 0)
+				abort();
+	}
+	return NULL;
+}
+
+static void crowd_begin(struct crowd *x)
+{
+	struct umbra_writer_handlers h = {
+		.size = sizeof(h),
+		.identify = set_long_document,
+		.prepare_for_snapshot = nothing,
+		.freeze = nothing,
+		.thaw = nothing,
+		.abort = nothing,
+	};
+	struct umbra_writer_options o = {
+		.size = sizeof(o), .class_id = WRITER_CLASS, .name = "test", .socket = sock_path
+	};
+	char *filler = calloc(1, DOCUMENT_BYTES + 1);
+
+	memset(filler, 'x', DOCUMENT_BYTES);
+	*x = (struct crowd){ 0 };
+	cr_assert_geq(
+		asprintf(&x->document,
+			 "{\"version\": \"1.0\", \"restore_method\": {\"method\": \"custom\"},"
+			 " \"caption\": \"%s\", \"components\": [{\"type\": \"database\","
+			 " \"name\": \"db\"}]}",
+			 filler),
+		0);
+	free(filler);
+	for (size_t i = 0; i < MANY; i++)
+		cr_assert_eq(umbra_writer_new(&o, &h, x, &x->w[i]), 0, "%s",
+			     umbra_writer_error(NULL));
+	cr_assert_eq(pthread_create(&x->thread, NULL, serve_crowd, x), 0);
+}
+
+static void crowd_end(struct crowd *x)
+{
+	x->stop = true;
+	pthread_join(x->thread, NULL);
+	for (size_t i = 0; i < MANY; i++)
+		umbra_writer_free(x->w[i]);
+	free(x->document);
+}
+
+/* A backup with a component of each writer, and its documents. */
+static struct umbra_documents *back_up(struct umbra_requester *r, const char *path)
+{
+	struct umbra_documents *d = NULL;
+	struct umbra_writers *list;
+
+	DONE(r, umbra_requester_initialize_for_backup(r, false));
+	DONE(r, umbra_requester_gather_writer_metadata(r));
+	DONE(r, umbra_requester_get_writer_metadata(r, &list));
+	cr_expect_eq(umbra_writers_count(list), MANY);
+	for (size_t i = 0; i < umbra_writers_count(list); i++)
+		DONE(r, umbra_requester_add_component(
+				r, umbra_writer_info_instance_id(umbra_writers_get(list, i)), NULL,
+				"db"));
+	umbra_writers_free(list);
+	DONE(r, umbra_requester_start_snapshot_set(r, NULL));
+	DONE(r, umbra_requester_add_to_snapshot_set(r, path, NULL, NULL, NULL));
+	DONE(r, umbra_requester_prepare_for_backup(r));
+	DONE(r, umbra_requester_do_snapshot_set(r));
+	DONE(r, umbra_requester_set_backup_succeeded(r, true, NULL, NULL, NULL));
+	DONE(r, umbra_requester_backup_complete(r));
+	DONE(r, umbra_requester_save_document(r, &d));
+	return d;
+}
+
+/* 24 MB of documents were too long to be given back in a message (16 MiB). */
+Test(coordinator, x2_what_many_writers_say_can_be_saved_and_given_back, .timeout = 300)
+{
+	struct provider p = { .tree = TREE_A, .path = "/a" };
+	struct umbra_requester *r = requester();
+	struct umbra_restore_components *list;
+	struct umbra_documents *d;
+	struct crowd x;
+
+	provider_start(&p);
+	crowd_begin(&x);
+	d = back_up(r, "/a");
+	umbra_requester_free(r);
+	cr_expect_geq(strlen(umbra_documents_writer(d, MANY - 1)), DOCUMENT_BYTES);
+	cr_expect_null(umbra_documents_writer(d, MANY));
+	r = requester();
+	DONE(r, umbra_requester_initialize_for_restore(r, d));
+	umbra_documents_free(d);
+	DONE(r, umbra_requester_gather_writer_metadata(r));
+	DONE(r, umbra_requester_get_restore_components(r, &list));
+	cr_expect_eq(umbra_restore_components_count(list), MANY);
+	for (size_t i = 0; i < umbra_restore_components_count(list); i++) {
+		const struct umbra_restore_component *c = umbra_restore_components_get(list, i);
+
+		cr_expect(umbra_restore_component_succeeded(c));
+		DONE(r, umbra_requester_set_selected_for_restore(
+				r, umbra_restore_component_instance_id(c), NULL, "db", true));
+	}
+	umbra_restore_components_free(list);
+	DONE(r, umbra_requester_pre_restore(r));
+	DONE(r, umbra_requester_post_restore(r));
+	umbra_requester_free(r);
+	crowd_end(&x);
+	provider_done(&p);
 }

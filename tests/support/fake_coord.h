@@ -26,6 +26,7 @@ struct fake {
 	char path[108];
 	int listener, sock;
 	struct umbra_wire *wire;
+	int fd; /* that came with the message read last; -1: none */
 	pthread_t thread;
 	void (*greet)(struct fake *); /* in the thread, after accept */
 	json_t *seen;		      /* for greet: what it wants to keep */
@@ -37,7 +38,7 @@ static inline void fake_listen(struct fake *f)
 	const char *dir = getenv("TMPDIR");
 	static int count;
 
-	*f = (struct fake){ .sock = -1 };
+	*f = (struct fake){ .sock = -1, .fd = -1 };
 	snprintf(f->path, sizeof(f->path), "%s/fake-%d-%d", dir ? dir : "/tmp", getpid(), count++);
 	strcpy(a.sun_path, f->path);
 	f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -48,13 +49,21 @@ static inline void fake_listen(struct fake *f)
 	cr_assert(f->wire);
 }
 
+static inline void fake_close_fd(struct fake *f)
+{
+	if (f->fd >= 0)
+		close(f->fd);
+	f->fd = -1;
+}
+
 /* The next message, waiting for it. NULL: end of file. */
 static inline json_t *fake_read(struct fake *f)
 {
 	json_t *m = NULL;
 	int r;
 
-	while ((r = umbra_wire_next(f->wire, &m, NULL)) == 0) {
+	fake_close_fd(f);
+	while ((r = umbra_wire_next(f->wire, &m, &f->fd)) == 0) {
 		struct pollfd p = { .fd = f->sock, .events = POLLIN };
 
 		cr_assert_eq(poll(&p, 1, -1), 1);
@@ -67,10 +76,15 @@ static inline json_t *fake_read(struct fake *f)
 	return m;
 }
 
+static inline void fake_write_fd(struct fake *f, const json_t *m, int fd)
+{
+	cr_assert_eq(umbra_wire_put(f->wire, m, fd), 0);
+	cr_assert_eq(umbra_stream_write(f->sock, f->wire), 0);
+}
+
 static inline void fake_write(struct fake *f, const json_t *m)
 {
-	cr_assert_eq(umbra_wire_put(f->wire, m, -1), 0);
-	cr_assert_eq(umbra_stream_write(f->sock, f->wire), 0);
+	fake_write_fd(f, m, -1);
 }
 
 /* An answer with these parameters, taken. */
@@ -80,6 +94,16 @@ static inline void fake_answer(struct fake *f, json_t *parameters)
 
 	cr_assert(m);
 	fake_write(f, m);
+	json_decref(m);
+}
+
+/* An answer without parameters, with a descriptor, borrowed. */
+static inline void fake_answer_fd(struct fake *f, int fd)
+{
+	json_t *m = json_pack("{s:{}}", "parameters");
+
+	cr_assert(m);
+	fake_write_fd(f, m, fd);
 	json_decref(m);
 }
 
@@ -167,6 +191,7 @@ static inline void fake_hang_up(struct fake *f)
 
 static inline void fake_done(struct fake *f)
 {
+	fake_close_fd(f);
 	if (f->sock >= 0)
 		close(f->sock);
 	close(f->listener);

@@ -46,10 +46,18 @@ int main()
 {
 	umbra_writer_handlers h = umbra_writer_handlers();
 	umbra_requester *r = nullptr;
+	umbra_documents *d = nullptr;
+	const char *const texts[] = { "{}" };
 	h.size = sizeof(h);
 	h.freeze = h.thaw = handler;
 	if (umbra_requester_new("/nonexistent", &r) != UMBRA_E_WRITER_INFRASTRUCTURE)
 		return 1;
+	if (umbra_documents_new("{}", texts, 1, &d) != UMBRA_OK || umbra_documents_writer(d, 1))
+		return 3;
+	umbra_documents_free(d);
+	umbra_error (*restore)(umbra_requester *, const umbra_documents *) = umbra_requester_initialize_for_restore;
+	if (!restore || umbra_restore_components_count(nullptr) != 0)
+		return 4;
 	return umbra_error_name(UMBRA_E_BAD_STATE)[0] == 'b' ? 0 : 2;
 }
 END
@@ -87,7 +95,7 @@ t_is "jansson is nothing that its users see" \
 t_like "which knows the version" "$(pkg-config --modversion umbra)" '^[0-9]+\.[0-9]+\.[0-9]+$'
 so=$(find "$dest" -name libumbra.so)
 t_ok "the library is there" test -f "$so"
-for example in requester writer; do
+for example in requester restore writer; do
 	if [ "$UMBRA_SANITIZED" = 1 ]; then
 		t_skip "$example.c builds with what is installed" "this library needs the sanitizers' runtime"
 		continue

@@ -7,6 +7,7 @@
 #include <umbra/requester.h>
 
 #include "coordinator/client/requester_private.h"
+#include "coordinator/client/texts.h"
 #include "tests/support/fake_coord.h"
 #include "tests/support/leaks.h"
 
@@ -248,15 +249,17 @@ Test(client_requester, long_call_waits_for_the_end_of_its_operation)
 	static enum umbra_error (*const sync[])(struct umbra_requester *) = {
 		umbra_requester_gather_writer_metadata, umbra_requester_prepare_for_backup,
 		umbra_requester_do_snapshot_set,	umbra_requester_gather_writer_status,
-		umbra_requester_backup_complete,
+		umbra_requester_backup_complete,	umbra_requester_pre_restore,
+		umbra_requester_post_restore,
 	};
 	static const char *const names[] = { "GatherWriterMetadata", "PrepareForBackup",
-					     "DoSnapshotSet", "GatherWriterStatus",
-					     "BackupComplete" };
+					     "DoSnapshotSet",	     "GatherWriterStatus",
+					     "BackupComplete",	     "PreRestore",
+					     "PostRestore" };
 	struct world x;
 
 	begin(&x);
-	for (size_t i = 0; i < 5; i++) {
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		fake_answer(&x.fake, json_pack("{s:s}", "operation_id", "op1"));
 		answer_operation(&x, "pending", NULL);
 		answer_operation(&x, "pending", NULL);
@@ -570,6 +573,247 @@ Test(client_requester, documents_are_texts)
 	end(&x);
 }
 
+/* ---- a restore */
+
+/* The texts of a JSON array in a sealed file. */
+static int sealed(const char *texts)
+{
+	json_t *list = json_loads(texts, 0, NULL);
+	int fd = -1;
+
+	cr_assert_eq(umbra_texts_put(list, UMBRA_DOCUMENTS_MAX, &fd), 0);
+	json_decref(list);
+	return fd;
+}
+
+Test(client_requester, x2_documents_come_and_go_by_descriptor)
+{
+	struct world x;
+	struct umbra_documents *d = NULL;
+	json_t *texts = NULL, *want = json_pack("[s, s, s]", "D", "W0", "W1");
+	int fd = sealed("[\"D\", \"W0\", \"W1\"]");
+
+	begin(&x);
+	fake_answer_fd(&x.fake, fd);
+	cr_expect_eq(umbra_requester_save_document(x.r, &d), UMBRA_OK);
+	expect_call(&x, "SaveDocument", "{\"descriptor\":true}");
+	cr_expect_str_eq(umbra_documents_backup(d), "D");
+	cr_expect_str_eq(umbra_documents_writer(d, 1), "W1");
+	cr_expect_null(umbra_documents_writer(d, 2));
+	fake_answer(&x.fake, json_pack("{s:s}", "session_id", "s-9"));
+	cr_expect_eq(umbra_requester_initialize_for_restore(x.r, d), UMBRA_OK);
+	expect_call(&x, "InitializeForRestore", "{}");
+	cr_expect_str_eq(umbra_requester_session_id(x.r), "s-9");
+	cr_assert_eq(umbra_texts_take(x.fake.fd, 100, &texts), 0);
+	cr_expect(json_equal(texts, want));
+	umbra_documents_free(d);
+	d = (struct umbra_documents *)&x;
+	fake_answer(&x.fake, json_pack("{s:i, s:[]}", "document", 1, "writer_documents"));
+	cr_expect_eq(umbra_requester_save_document(x.r, &d), UMBRA_E_UNEXPECTED);
+	cr_expect_eq(d, (struct umbra_documents *)&x, "ret was touched");
+	close(fd);
+	fd = sealed("[]");
+	fake_answer_fd(&x.fake, fd);
+	cr_expect_eq(umbra_requester_save_document(x.r, &d), UMBRA_E_UNEXPECTED);
+	close(fd);
+	json_decref(texts);
+	json_decref(want);
+	texts = want = NULL;
+	end(&x);
+}
+
+Test(client_requester, more_documents_than_a_restore_takes_are_refused_here)
+{
+	struct world x;
+	struct umbra_documents *d = NULL;
+	char *longer = calloc(1, UMBRA_DOCUMENTS_MAX + 1);
+
+	begin(&x);
+	memset(longer, ' ', UMBRA_DOCUMENTS_MAX);
+	cr_assert_eq(umbra_documents_new(longer, NULL, 0, &d), UMBRA_OK);
+	cr_expect_eq(umbra_requester_initialize_for_restore(x.r, d), UMBRA_E_INVALID_ARGUMENT);
+	cr_expect(strstr(umbra_requester_message(x.r), "64 MiB"), "%s",
+		  umbra_requester_message(x.r));
+	expect_no_call(&x);
+	umbra_documents_free(d);
+	free(longer);
+	d = NULL;
+	longer = NULL;
+	end(&x);
+}
+
+Test(client_requester, documents_are_kept_in_a_file)
+{
+	static const char *const writers[] = { "W \"0\"", "W1" };
+	static const struct {
+		const char *text;
+		int r;
+	} wrong[] = {
+		{ "{", -EBADMSG },
+		{ "[]", -EINVAL },
+		{ "{\"kind\": \"umbra-metadata\", \"version\": \"2.0\", \"document\": \"D\","
+		  " \"writer_documents\": []}",
+		  -EINVAL },
+		{ "{\"kind\": \"other\", \"version\": \"1.0\", \"document\": \"D\","
+		  " \"writer_documents\": []}",
+		  -EINVAL },
+		{ "{\"kind\": \"umbra-metadata\", \"version\": \"1.0\", \"document\": \"D\"}",
+		  -EBADMSG },
+		{ "{\"kind\": \"umbra-metadata\", \"version\": \"1.0\", \"document\": \"D\","
+		  " \"writer_documents\": [1]}",
+		  -EBADMSG },
+		{ "{\"kind\": \"umbra-metadata\", \"version\": \"1.7\", \"document\": \"D\","
+		  " \"writer_documents\": [], \"more\": 1}",
+		  0 },
+	};
+	struct umbra_documents *d = NULL, *back = NULL;
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/documents-%d",
+		 getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", getpid());
+	cr_expect_eq(umbra_documents_load(path, &back), -ENOENT);
+	cr_expect_eq(umbra_documents_load("/", &back), -EISDIR);
+	cr_expect_eq(umbra_documents_new("\xff", NULL, 0, &d), UMBRA_E_INVALID_ARGUMENT);
+	cr_assert_eq(umbra_documents_new("D", writers, 2, &d), UMBRA_OK);
+	cr_expect_eq(umbra_documents_save(d, "/nonexistent/x"), -ENOENT);
+	cr_assert_eq(umbra_documents_save(d, path), 0);
+	cr_assert_eq(umbra_documents_load(path, &back), 0);
+	cr_expect_str_eq(umbra_documents_backup(back), "D");
+	cr_expect_str_eq(umbra_documents_writer(back, 0), "W \"0\"");
+	cr_expect_null(umbra_documents_writer(back, 2));
+	umbra_documents_free(back);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		back = (struct umbra_documents *)path;
+		f = fopen(path, "w");
+		fputs(wrong[i].text, f);
+		fclose(f);
+		cr_expect_eq(umbra_documents_load(path, &back), wrong[i].r, "%s", wrong[i].text);
+		if (wrong[i].r == 0)
+			umbra_documents_free(back);
+		else
+			cr_expect_eq(back, (struct umbra_documents *)path, "ret was touched");
+	}
+	unlink(path);
+	umbra_documents_free(d);
+	d = back = NULL;
+	assert_no_leaks();
+}
+
+Test(client_requester, x3_to_x7_calls_of_a_restore_carry_what_they_were_given)
+{
+	struct world x;
+
+	begin(&x);
+	answer_empty(&x);
+	cr_expect_eq(umbra_requester_set_selected_for_restore(x.r, "i", NULL, "db", true),
+		     UMBRA_OK);
+	expect_call(
+		&x, "SetSelectedForRestore",
+		"{\"instance_id\":\"i\",\"logical_path\":null,\"name\":\"db\",\"selected\":true}");
+	answer_empty(&x);
+	cr_expect_eq(umbra_requester_add_restore_subcomponent(x.r, "i", "p", "db", "p/db", "one"),
+		     UMBRA_OK);
+	expect_call(&x, "AddRestoreSubcomponent",
+		    "{\"instance_id\":\"i\",\"logical_path\":\"p\",\"name\":\"db\","
+		    "\"sub_logical_path\":\"p/db\",\"sub_name\":\"one\"}");
+	answer_empty(&x);
+	cr_expect_eq(umbra_requester_set_restore_options(x.r, "i", NULL, "db", "gently"), UMBRA_OK);
+	expect_call(&x, "SetRestoreOptions",
+		    "{\"instance_id\":\"i\",\"logical_path\":null,\"name\":\"db\","
+		    "\"options\":\"gently\"}");
+	answer_empty(&x);
+	cr_expect_eq(umbra_requester_add_new_target(x.r, "i", NULL, "db", "/a\xff", "*", true,
+						    "/b"),
+		     UMBRA_OK);
+	expect_call(&x, "AddNewTarget",
+		    "{\"instance_id\":\"i\",\"logical_path\":null,\"name\":\"db\","
+		    "\"path\":\"/a\xef\xbf\xbd\",\"path_base64\":\"L2H/\",\"destination\":\"/b\","
+		    "\"recursive\":true,\"pattern\":\"*\"}");
+	answer_empty(&x);
+	cr_expect_eq(umbra_requester_set_file_restore_status(x.r, "i", NULL, "db",
+							     UMBRA_RESTORE_FAILED),
+		     UMBRA_OK);
+	expect_call(&x, "SetFileRestoreStatus",
+		    "{\"instance_id\":\"i\",\"logical_path\":null,\"name\":\"db\","
+		    "\"status\":\"failed\"}");
+	answer_empty(&x);
+	cr_expect_eq(umbra_requester_set_additional_restores(x.r, "i", NULL, "db", true), UMBRA_OK);
+	expect_call(&x, "SetAdditionalRestores",
+		    "{\"instance_id\":\"i\",\"logical_path\":null,\"name\":\"db\","
+		    "\"additional\":true}");
+	answer_empty(&x);
+	cr_expect_eq(umbra_requester_add_alternate_mapping(x.r, "i", NULL, "db", "/a", "x", false,
+							   "/c"),
+		     UMBRA_OK);
+	expect_call(&x, "AddAlternateMapping",
+		    "{\"instance_id\":\"i\",\"logical_path\":null,\"name\":\"db\",\"path\":\"/a\","
+		    "\"destination\":\"/c\",\"recursive\":false,\"pattern\":\"x\"}");
+	cr_expect_eq(umbra_requester_set_file_restore_status(x.r, "i", NULL, "db",
+							     (enum umbra_restore_status)9),
+		     UMBRA_E_INVALID_ARGUMENT);
+	cr_expect_eq(umbra_requester_set_restore_options(x.r, "i", NULL, "db", "\xff"),
+		     UMBRA_E_INVALID_ARGUMENT);
+	cr_expect_eq(umbra_requester_add_new_target(x.r, "\xff", NULL, "db", "/", "*", true, "/"),
+		     UMBRA_E_INVALID_ARGUMENT);
+	expect_no_call(&x);
+	end(&x);
+}
+
+Test(client_requester, x3_what_there_is_to_restore_is_read_through_its_accessors)
+{
+	struct world x;
+	struct umbra_restore_components *list = NULL;
+	const struct umbra_restore_component *c;
+
+	begin(&x);
+	fake_answer(
+		&x.fake,
+		json_loads(
+			"{\"writers\": [{\"instance_id\": \"old\", \"present_instance_id\": \"new\","
+			" \"class_id\": \"k\", \"name\": \"w\", \"instance_name\": \"main\","
+			" \"metadata\": {\"a\": 1}, \"components\": [{\"logical_path\": \"p\","
+			" \"name\": \"db\", \"type\": \"database\", \"succeeded\": true,"
+			" \"selected\": true, \"options\": \"o\", \"file_restore_status\":"
+			" \"failed\", \"additional_restores\": true, \"target\": \"directed\","
+			" \"directed\": [{\"x\": 1}]}, {\"logical_path\": \"\", \"name\": \"log\"}]},"
+			" {\"instance_id\": \"none\", \"components\": []}, 7]}",
+			0, NULL));
+	cr_assert_eq(umbra_requester_get_restore_components(x.r, &list), UMBRA_OK);
+	expect_call(&x, "GetRestoreComponents", "{}");
+	cr_expect_eq(umbra_restore_components_count(list), 2);
+	c = umbra_restore_components_get(list, 0);
+	cr_expect_str_eq(umbra_restore_component_instance_id(c), "old");
+	cr_expect_str_eq(umbra_restore_component_present_instance_id(c), "new");
+	cr_expect_str_eq(umbra_restore_component_class_id(c), "k");
+	cr_expect_str_eq(umbra_restore_component_writer_name(c), "w");
+	cr_expect_str_eq(umbra_restore_component_writer_instance_name(c), "main");
+	cr_expect_str_eq(umbra_restore_component_metadata(c), "{\n  \"a\": 1\n}");
+	cr_expect_str_eq(umbra_restore_component_logical_path(c), "p");
+	cr_expect_str_eq(umbra_restore_component_name(c), "db");
+	cr_expect_str_eq(umbra_restore_component_type(c), "database");
+	cr_expect(umbra_restore_component_succeeded(c));
+	cr_expect(umbra_restore_component_selected(c));
+	cr_expect_str_eq(umbra_restore_component_options(c), "o");
+	cr_expect_str_eq(umbra_restore_component_target(c), "directed");
+	cr_expect(strstr(umbra_restore_component_directed(c), "\"x\": 1"));
+	cr_expect_eq(umbra_restore_component_status(c), UMBRA_RESTORE_FAILED);
+	cr_expect(umbra_restore_component_additional_restores(c));
+	c = umbra_restore_components_get(list, 1);
+	cr_expect_str_eq(umbra_restore_component_present_instance_id(c), "new");
+	cr_expect_str_eq(umbra_restore_component_type(c), "");
+	cr_expect(!umbra_restore_component_succeeded(c) && !umbra_restore_component_selected(c));
+	cr_expect_null(umbra_restore_component_options(c));
+	cr_expect_str_eq(umbra_restore_component_target(c), "original");
+	cr_expect_null(umbra_restore_component_directed(c));
+	cr_expect_eq(umbra_restore_component_status(c), UMBRA_RESTORE_UNDEFINED);
+	cr_expect_null(umbra_restore_components_get(list, 2));
+	umbra_restore_components_free(list);
+	umbra_restore_components_free(NULL);
+	list = NULL;
+	end(&x);
+}
+
 /* ---- lack of memory */
 
 static void lists_without_memory(struct world *x)
@@ -577,6 +821,8 @@ static void lists_without_memory(struct world *x)
 	struct umbra_writers *writers = NULL;
 	struct umbra_snapshots *snapshots = NULL;
 	struct umbra_documents *documents = NULL;
+	struct umbra_restore_components *components = NULL;
+	int fd = sealed("[\"D\", \"W\"]");
 	enum umbra_error e;
 
 	fake_answer(&x->fake, json_pack("{s:s}", "operation_id", "op1"));
@@ -586,7 +832,10 @@ static void lists_without_memory(struct world *x)
 					"db", "document", "a", 1));
 	fake_answer(&x->fake,
 		    json_pack("{s:[{s:s, s:s}]}", "snapshots", "id", "n-1", "tree_path", "/t"));
-	fake_answer(&x->fake, json_pack("{s:s, s:[s]}", "document", "D", "writer_documents", "W"));
+	fake_answer_fd(&x->fake, fd);
+	fake_answer(&x->fake, json_pack("{s:s}", "session_id", "s"));
+	fake_answer(&x->fake, json_pack("{s:[{s:{s:i}, s:[{s:s, s:[{}]}]}]}", "writers", "metadata",
+					"a", 1, "components", "name", "db", "directed"));
 	fake_memory.on = true;
 	e = umbra_requester_do_snapshot_set(x->r);
 	if (e == UMBRA_OK)
@@ -595,12 +844,18 @@ static void lists_without_memory(struct world *x)
 		e = umbra_requester_query(x->r, "/gone/t", NULL, NULL, &snapshots);
 	if (e == UMBRA_OK)
 		e = umbra_requester_save_document(x->r, &documents);
+	if (e == UMBRA_OK)
+		e = umbra_requester_initialize_for_restore(x->r, documents);
+	if (e == UMBRA_OK)
+		e = umbra_requester_get_restore_components(x->r, &components);
 	fake_memory.on = false;
+	close(fd);
 	if (e != UMBRA_OK)
 		cr_expect_neq(umbra_requester_message(x->r)[0], 0);
 	umbra_writers_free(writers);
 	umbra_snapshots_free(snapshots);
 	umbra_documents_free(documents);
+	umbra_restore_components_free(components);
 	cr_expect(e != UMBRA_OK || !fake_memory.failed, "a failure was hidden");
 }
 

@@ -18,9 +18,24 @@
  *	umbra_requester_release(r);
  *	umbra_requester_free(r);
  *
+ * A restore is a session of its own (protocol 8), with what umbra_requester_save_document() gave:
+ *
+ *	umbra_documents_load("/backup/documents", &documents);
+ *	umbra_requester_new(NULL, &r);
+ *	umbra_requester_initialize_for_restore(r, documents);
+ *	umbra_requester_gather_writer_metadata(r);
+ *	umbra_requester_get_restore_components(r, &list);
+ *	umbra_requester_set_selected_for_restore(r, instance_id, logical_path, name, true);
+ *	umbra_requester_pre_restore(r);
+ *	umbra_requester_get_restore_components(r, &list);    copy to umbra_restore_component_target()
+ *	umbra_requester_set_file_restore_status(r, instance_id, logical_path, name, UMBRA_RESTORE_ALL);
+ *	umbra_requester_post_restore(r);
+ *	umbra_requester_release(r);
+ *
  * Whoever stops after umbra_requester_prepare_for_backup() and before the end of
  * umbra_requester_backup_complete(), for whatever reason, must call umbra_requester_abort_backup()
- * and await its return (A-22).
+ * and await its return (A-22). There is no abort in a restore (A-27): whoever stops after
+ * umbra_requester_pre_restore() calls umbra_requester_post_restore() all the same (X-5).
  *
  * Errors:  most calls return enum umbra_error: UMBRA_OK, or what the coordinator refused with. Any may
  *          return UMBRA_E_WRITER_INFRASTRUCTURE (the coordinator cannot be reached, or went away:
@@ -29,7 +44,7 @@
  *          ret_ arguments are untouched on failure. umbra_requester_message() has the words.
  * Threads: one requester, with its operation and lists, is used by one thread at a time. Different
  *          requesters are independent. Every call waits for the coordinator's answer; those of the
- *          five long calls (S-7) for the end of what they start, unless they are begun as an
+ *          seven long calls (S-7) for the end of what they start, unless they are begun as an
  *          operation. SIGPIPE never comes, the descriptor is close-on-exec (D-10).
  * Texts:   borrowed ones are UTF-8, apart from paths, which are bytes.
  * C++:     fine. */
@@ -89,7 +104,9 @@ enum umbra_call {
 	UMBRA_CALL_PREPARE_FOR_BACKUP,
 	UMBRA_CALL_DO_SNAPSHOT_SET,
 	UMBRA_CALL_GATHER_WRITER_STATUS,
-	UMBRA_CALL_BACKUP_COMPLETE
+	UMBRA_CALL_BACKUP_COMPLETE,
+	UMBRA_CALL_PRE_RESTORE,
+	UMBRA_CALL_POST_RESTORE
 };
 
 /* ---- the session ---- */
@@ -127,7 +144,7 @@ const char *umbra_requester_detail(const struct umbra_requester *r, size_t i);
 enum umbra_error umbra_requester_initialize_for_backup(struct umbra_requester *r,
 						       bool require_writers);
 
-/* The session's id; "" before umbra_requester_initialize_for_backup(). Borrowed from r. */
+/* The session's id; "" before umbra_requester_initialize_for_backup() or _restore(). Borrowed from r. */
 const char *umbra_requester_session_id(const struct umbra_requester *r);
 
 /* At most once, right after the former (S-2). flags: UMBRA_NO_AUTORECOVERY ... Returns UMBRA_OK;
@@ -351,7 +368,7 @@ struct umbra_documents;
 
 /* What a restore needs (X-2): the backup document and each writer's, all as text, to be kept with the
  * backup. *ret: owned by the caller. Returns UMBRA_OK; UMBRA_E_BAD_STATE before DoSnapshotSet succeeded
- * (S-11). */
+ * (S-11); UMBRA_E_OUT_OF_MEMORY also: longer than 64 MiB, which is as much as a restore takes. */
 enum umbra_error umbra_requester_save_document(struct umbra_requester *r,
 					       struct umbra_documents **ret);
 
@@ -359,6 +376,155 @@ const char *umbra_documents_backup(const struct umbra_documents *d);
 /* The i-th writer's; NULL beyond the last. */
 const char *umbra_documents_writer(const struct umbra_documents *d, size_t i);
 void umbra_documents_free(struct umbra_documents *d); /* NULL is fine */
+
+/* From texts that were kept in some way of the caller's own; copied. Returns UMBRA_OK;
+ * UMBRA_E_INVALID_ARGUMENT one is not UTF-8; UMBRA_E_OUT_OF_MEMORY. */
+enum umbra_error umbra_documents_new(const char *backup, const char *const *writers, size_t count,
+				     struct umbra_documents **ret);
+
+/* To a file, which is replaced in one step when all of it is on disk, mode 0600; on failure what was there
+ * stays. It is what "set metadata" of umbra-shell(1) writes. Returns 0; -errno of writing; -ENOMEM. */
+int umbra_documents_save(const struct umbra_documents *d, const char *path);
+
+/* From such a file. *ret: owned by the caller. Returns 0; -errno of reading; -EBADMSG it is damaged;
+ * -EINVAL it is another kind of file, or of a later version; -EFBIG longer than any; -ENOMEM. What the
+ * documents say is not looked at: umbra_requester_initialize_for_restore() does. */
+int umbra_documents_load(const char *path, struct umbra_documents **ret);
+
+/* ---- a restore (section 8) ----
+ *
+ * A component is named by its writer, logical path (NULL: none) and name. The writer by instance_id: that in
+ * the backup document, or that of the instance which stands for it now, the same class and instance name
+ * (W-1). What is copied where, and when, is the requester's business, between PreRestore and PostRestore. */
+
+/* How much of a component was restored. */
+enum umbra_restore_status {
+	UMBRA_RESTORE_UNDEFINED, /* not reported: so it is before umbra_requester_set_file_restore_status */
+	UMBRA_RESTORE_NONE, /* it failed, and nothing was touched */
+	UMBRA_RESTORE_ALL,
+	UMBRA_RESTORE_FAILED /* partly overwritten: the data are unusable */
+};
+
+/**
+ * Begin a restore session; the first call, instead of umbra_requester_initialize_for_backup().
+ * @documents  borrowed for the call
+ * Returns UMBRA_OK; UMBRA_E_CORRUPT_DOCUMENT unreadable; UMBRA_E_INVALID_DOCUMENT not ours, of a later
+ * version, or a writer's document is missing (X-2, M-10); UMBRA_E_INVALID_ARGUMENT longer than 64 MiB, or for
+ * a caller who is not privileged 2 MiB; UMBRA_E_OUT_OF_MEMORY also: other restores have too many documents
+ * there now; UMBRA_E_BAD_STATE not the first; UMBRA_E_ACCESS_DENIED (S-12). After a failure it may be tried
+ * again.
+ */
+enum umbra_error umbra_requester_initialize_for_restore(struct umbra_requester *r,
+							const struct umbra_documents *documents);
+
+/* umbra_requester_gather_writer_metadata(), and after each step umbra_requester_gather_writer_status(),
+ * as in a backup. The first is due before all that follows (S-5). */
+
+/* Restore an explicit component of the backup; false: do not, and forget what was said of it. Before
+ * PreRestore. Returns UMBRA_OK; UMBRA_E_OBJECT_NOT_FOUND the backup has none of that name, or nobody
+ * stands for its writer; UMBRA_E_BAD_STATE. */
+enum umbra_error umbra_requester_set_selected_for_restore(struct umbra_requester *r,
+							  const char *instance_id,
+							  const char *logical_path,
+							  const char *name, bool selected);
+
+/* Of a selected component only this part, and others named so (X-6). Before PreRestore. Returns UMBRA_OK;
+ * UMBRA_E_OBJECT_NOT_FOUND not selected, or it has no such part; UMBRA_E_INVALID_ARGUMENT that cannot be
+ * restored by itself; UMBRA_E_OBJECT_ALREADY_EXISTS; UMBRA_E_BAD_STATE. */
+enum umbra_error umbra_requester_add_restore_subcomponent(
+	struct umbra_requester *r, const char *instance_id, const char *logical_path,
+	const char *name, const char *sub_logical_path, const char *sub_name);
+
+/* A text for the writer of a selected component to read. Before PreRestore. Returns UMBRA_OK;
+ * UMBRA_E_OBJECT_NOT_FOUND not selected; UMBRA_E_BAD_STATE. */
+enum umbra_error umbra_requester_set_restore_options(struct umbra_requester *r,
+						     const char *instance_id,
+						     const char *logical_path, const char *name,
+						     const char *options);
+
+/**
+ * Say that files of a selected component will be restored elsewhere. Before PreRestore.
+ * @path, @pattern, @recursive  of a file set of the component or of a part of it (M-4)
+ * @destination                 a directory; absolute, as path; bytes
+ * Returns UMBRA_OK; UMBRA_E_OBJECT_NOT_FOUND not selected, or no such file set;
+ * UMBRA_E_INVALID_ARGUMENT not absolute, or the ten-thousandth and more; UMBRA_E_BAD_STATE.
+ */
+enum umbra_error umbra_requester_add_new_target(struct umbra_requester *r, const char *instance_id,
+						const char *logical_path, const char *name,
+						const char *path, const char *pattern,
+						bool recursive, const char *destination);
+
+/* Tell the writers of the selected components that a restore begins; those that want to be told (X-9). Each
+ * may say where its components are to go: read umbra_restore_component_target() after it (X-3). A
+ * writer's failure is no failure of the call. Returns as umbra_operation_error(). */
+enum umbra_error umbra_requester_pre_restore(struct umbra_requester *r);
+
+/* Between PreRestore and PostRestore: what became of a selected component (X-7). Returns UMBRA_OK;
+ * UMBRA_E_OBJECT_NOT_FOUND not selected; UMBRA_E_BAD_STATE. */
+enum umbra_error umbra_requester_set_file_restore_status(struct umbra_requester *r,
+							 const char *instance_id,
+							 const char *logical_path, const char *name,
+							 enum umbra_restore_status status);
+
+/* Whether further restores of it are to follow, so that the writer does not start work on it yet. At the
+ * same time, returns alike. */
+enum umbra_error umbra_requester_set_additional_restores(struct umbra_requester *r,
+							 const char *instance_id,
+							 const char *logical_path, const char *name,
+							 bool additional);
+
+/* What was restored to an alternate location. At the same time; arguments and results as of
+ * umbra_requester_add_new_target(). */
+enum umbra_error umbra_requester_add_alternate_mapping(struct umbra_requester *r,
+						       const char *instance_id,
+						       const char *logical_path, const char *name,
+						       const char *path, const char *pattern,
+						       bool recursive, const char *destination);
+
+/* Tell the writers that the files are there, also when they are not (X-5). Once. Returns as
+ * umbra_operation_error(). */
+enum umbra_error umbra_requester_post_restore(struct umbra_requester *r);
+
+struct umbra_restore_components; /* a list: the explicit components of the backup */
+struct umbra_restore_component;	 /* one of it, borrowed from the list, as are all texts */
+
+/* At any time after gathering. *ret: owned by the caller, perhaps empty. Returns UMBRA_OK;
+ * UMBRA_E_BAD_STATE. */
+enum umbra_error umbra_requester_get_restore_components(struct umbra_requester *r,
+							struct umbra_restore_components **ret);
+
+size_t umbra_restore_components_count(const struct umbra_restore_components *list);
+/* NULL beyond the last. */
+const struct umbra_restore_component *umbra_restore_components_get(
+	const struct umbra_restore_components *list, size_t i);
+void umbra_restore_components_free(struct umbra_restore_components *list); /* NULL is fine */
+
+/* Its writer: as it was, and who stands for it now; NULL: nobody, so it cannot be selected. */
+const char *umbra_restore_component_instance_id(const struct umbra_restore_component *c);
+const char *umbra_restore_component_present_instance_id(const struct umbra_restore_component *c);
+const char *umbra_restore_component_class_id(const struct umbra_restore_component *c);
+const char *umbra_restore_component_writer_name(const struct umbra_restore_component *c);
+const char *umbra_restore_component_writer_instance_name(
+	const struct umbra_restore_component *c); /* NULL: none */
+const char *umbra_restore_component_metadata(
+	const struct umbra_restore_component *c); /* of the writer (M-6), JSON; NULL: none */
+
+/* Of the backup. */
+const char *umbra_restore_component_logical_path(const struct umbra_restore_component *c);
+const char *umbra_restore_component_name(const struct umbra_restore_component *c);
+const char *umbra_restore_component_type(
+	const struct umbra_restore_component *c); /* "database", "file-group" */
+bool umbra_restore_component_succeeded(const struct umbra_restore_component *c); /* M-7 */
+
+/* Of the restore; where it is not selected false, NULL, "original", UMBRA_RESTORE_UNDEFINED. */
+bool umbra_restore_component_selected(const struct umbra_restore_component *c);
+const char *umbra_restore_component_options(const struct umbra_restore_component *c);
+/* Where it is to go (X-9): "original", "alternate": as the writer's document maps it, "directed": as the
+ * objects of the writer's own form say, which are a JSON array; NULL: none. */
+const char *umbra_restore_component_target(const struct umbra_restore_component *c);
+const char *umbra_restore_component_directed(const struct umbra_restore_component *c);
+enum umbra_restore_status umbra_restore_component_status(const struct umbra_restore_component *c);
+bool umbra_restore_component_additional_restores(const struct umbra_restore_component *c);
 
 #ifdef __cplusplus
 }
