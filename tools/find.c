@@ -390,3 +390,23 @@ int find_snapshot(struct umbra_client *c, const char *name, const char *dir, jso
 		*ret = json_incref(json_array_get(found, 0));
 	return r;
 }
+
+/* ---- writers */
+
+bool find_is_writer(const json_t *writer, const char *name)
+{
+	return strcmp(tool_str(writer, "name"), name) == 0 ||
+	       strcmp(tool_str(writer, "instance_name"), name) == 0 ||
+	       strcmp(tool_str(writer, "class_id"), name) == 0 ||
+	       strcmp(tool_str(writer, "instance_id"), name) == 0;
+}
+
+bool find_is_component(const json_t *component, const char *name)
+{
+	const char *path = tool_str(component, "logical_path");
+	size_t len = strlen(path);
+
+	return strcmp(tool_str(component, "name"), name) == 0 ||
+	       (len > 0 && strncmp(name, path, len) == 0 && name[len] == '/' &&
+		strcmp(name + len + 1, tool_str(component, "name")) == 0);
+}

@@ -6,6 +6,7 @@
 #define UMBRA_TOOLS_FIND_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "coordinator/client/client.h"
 
@@ -49,6 +50,11 @@ struct find_operand {
  * Returns how many.
  */
 int find_operands(char **argv, int n, const char *dir, struct find_operand *ret);
+
+/** Whether a Writer goes by that name: its name, instance name, class id or instance id. */
+bool find_is_writer(const json_t *writer, const char *name);
+/** Whether a component does: its name, or its logical path and name with / between. */
+bool find_is_component(const json_t *component, const char *name);
 
 /* ---- pure parts, for tests */
 

@@ -8,6 +8,7 @@
 
 #include "cow/base/clock.h"
 #include "tools/common.h"
+#include "tools/find.h"
 #include "tools/operation.h"
 #include "tools/text.h"
 #include "tools/watch.h"
@@ -70,14 +71,6 @@ bool session_writers_add(struct session_writers *list, const char *name)
 	return true;
 }
 
-static bool is_named(const json_t *writer, const char *name)
-{
-	return strcmp(tool_str(writer, "name"), name) == 0 ||
-	       strcmp(tool_str(writer, "instance_name"), name) == 0 ||
-	       strcmp(tool_str(writer, "class_id"), name) == 0 ||
-	       strcmp(tool_str(writer, "instance_id"), name) == 0;
-}
-
 static int choose_one(struct session *s, const json_t *writers, const char *name,
 		      const char *method)
 {
@@ -87,7 +80,7 @@ static int choose_one(struct session *s, const json_t *writers, const char *name
 	int r = 0;
 
 	json_array_foreach(writers, i, writer) {
-		if (r != 0 || !is_named(writer, name))
+		if (r != 0 || !find_is_writer(writer, name))
 			continue;
 		found = true;
 		r = tool_call(s->client, method,
