@@ -46,6 +46,8 @@ static int finish(struct shell *sh)
 {
 	if (sh->session.state == SHELL_CREATED && sh->session.begun)
 		log_warn("there was no end backup, so the backup does not count");
+	if (sh->session.state == SHELL_RESTORING)
+		log_warn("there was no end restore: the writers are told that it failed");
 	shell_session_end(&sh->session);
 	shell_alias_done(&sh->aliases);
 	return sh->writer_failed ? TOOL_WRITER : TOOL_DONE;
@@ -132,10 +134,11 @@ static int run(int argc, char **argv)
 const struct command cmd_shell = {
 	.name = "shell",
 	.args = "[OPTION]... [-s FILE]",
-	.summary = "run backup sessions step by step, by hand or by script (diskshadow's words)",
+	.summary = "run backup and restore sessions step by step, by hand or by script (diskshadow's words)",
 	.help = "  -s, --script FILE  commands from FILE; without it from standard input\n\n"
 		"In a script the first error ends it. Whatever ends the shell, the session is ended\n"
-		"properly: a backup that was begun is aborted, volatile snapshots go. The command help\n"
+		"properly: a backup that was begun is aborted, volatile snapshots go, the writers of a\n"
+		"restore are told. The command help\n"
 		"tells which commands there are.\n\n"
 		"Example: printf 'add tree /srv/db\\ncreate\\nexec ls %%UMBRA_SNAPSHOT_1%%\\n' | umbra "
 		"shell\n",

@@ -14,6 +14,7 @@
 #include "tools/shell_exec.h"
 #include "tools/shell_line.h"
 #include "tools/shell_list.h"
+#include "tools/shell_restore.h"
 #include "tools/text.h"
 
 struct shell_entry {
@@ -42,6 +43,8 @@ static int must_be(const struct shell *sh, const struct shell_entry *e, enum she
 		[SHELL_OPEN] = "there is no snapshot set yet (try: create)",
 		[SHELL_CREATED] = "this session has its snapshot set (try: reset)",
 		[SHELL_COMPLETED] = "this session's snapshot set is complete (try: reset)",
+		[SHELL_RESTORING] = "this session restores (try: end restore)",
+		[SHELL_RESTORED] = "this session's restore is over (try: reset)",
 		[SHELL_FAILED] = "this session has failed, and nothing resumes (try: reset)",
 	};
 
@@ -184,6 +187,8 @@ static int show_settings(struct shell *sh, const struct shell_entry *e, int argc
 		[SHELL_OPEN] = "no snapshot set yet",
 		[SHELL_CREATED] = "the snapshot set is there, the backup goes on",
 		[SHELL_COMPLETED] = "complete",
+		[SHELL_RESTORING] = "a restore has begun",
+		[SHELL_RESTORED] = "the restore is over",
 		[SHELL_FAILED] = "failed",
 	};
 	const struct shell_session *s = &sh->session;
@@ -201,6 +206,7 @@ static int show_settings(struct shell *sh, const struct shell_entry *e, int argc
 	print_fact("context", s->context);
 	print_fact("options", *options ? options + 1 : "none");
 	print_fact("metadata", s->metadata ? s->metadata : "none");
+	print_fact("loaded", s->documents ? "the documents of a backup" : "none");
 	print_fact("verbose", tool_opts.verbose ? "on" : "off");
 	print_fact("backup", s->begun ? "full, begun" : "copy");
 	print_fact("session", states[s->state]);
@@ -347,6 +353,73 @@ static int end_backup(struct shell *sh, const struct shell_entry *e, int argc, c
 	r = must_be(sh, e, SHELL_CREATED);
 	return r == 0 ? shell_session_complete(&sh->session) : r;
 }
+
+/* ---- restore */
+
+/* Documents are loaded, and no backup has begun (S-1). */
+static int may_restore(const struct shell *sh, const struct shell_entry *e)
+{
+	int r = must_be(sh, e, SHELL_OPEN);
+
+	if (r == 0 && sh->session.begun)
+		return tool_error("%s is not possible now: a backup has begun (try: reset)",
+				  e->words);
+	if (r == 0 && !sh->session.documents)
+		return tool_error("%s needs the documents of a backup (try: load metadata FILE)",
+				  e->words);
+	return r;
+}
+
+static int load_metadata(struct shell *sh, const struct shell_entry *e, int argc, char **argv)
+{
+	int r = must_be(sh, e, SHELL_OPEN);
+
+	(void)argc;
+	return r == 0 ? shell_restore_load(&sh->session, argv[0]) : r;
+}
+
+static int list_metadata(struct shell *sh, const struct shell_entry *e, int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	if (!sh->session.documents)
+		return tool_error("%s needs the documents of a backup (try: load metadata FILE)",
+				  e->words);
+	return shell_restore_list(&sh->session);
+}
+
+static int simulate_restore(struct shell *sh, const struct shell_entry *e, int argc, char **argv)
+{
+	int r = may_restore(sh, e);
+
+	(void)argc;
+	(void)argv;
+	return r == 0 ? shell_restore_simulate(&sh->session) : r;
+}
+
+static int begin_restore(struct shell *sh, const struct shell_entry *e, int argc, char **argv)
+{
+	int r = may_restore(sh, e);
+
+	(void)argc;
+	(void)argv;
+	return r == 0 ? shell_restore_begin(&sh->session) : r;
+}
+
+static int end_restore(struct shell *sh, const struct shell_entry *e, int argc, char **argv)
+{
+	static const char *const words[] = { "all", "failed", "none" }; /* */
+
+	if (sh->session.state != SHELL_RESTORING)
+		return tool_error("no restore was begun (begin restore comes before it)");
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (same(argc ? argv[0] : "all", words[i]))
+			return shell_restore_end(&sh->session, words[i]);
+	}
+	return usage(e);
+}
+
+/* ---- create */
 
 /* $SHADOW_n is the id of snapshot n, and so is its own alias; $UMBRA_SNAPSHOT_n is where it is read. */
 static int name_snapshot(struct shell *sh, size_t at)
@@ -621,6 +694,15 @@ static const struct shell_entry entries[] = {
 	{ "begin backup", "", "a full backup: writers wait for its end", begin_backup, 0, 0 },
 	{ "end backup", "", "it succeeded: tell the writers", end_backup, 0, 0 },
 	{ "create", "", "make the snapshot set", create, 0, 0 },
+	{ "load metadata", "FILE", "the documents of a backup, to restore it", load_metadata, 1,
+	  1 },
+	{ "list metadata", "", "what is in them, and which writers are there", list_metadata, 0,
+	  0 },
+	{ "simulate restore", "", "check the writers; they notice nothing", simulate_restore, 0,
+	  0 },
+	{ "begin restore", "", "tell the writers that their files will be restored", begin_restore,
+	  0, 0 },
+	{ "end restore", "[all|failed|none]", "tell them how much of them was", end_restore, 0, 1 },
 	{ "exec", "PROGRAM [ARGUMENT]...", "run it; if it fails, so does the script", exec_program,
 	  1, -1 },
 	{ "delete snapshots", "all|tree T|oldest T|set ID|id ID [force]", "delete them",
@@ -633,10 +715,6 @@ static const struct shell_entry entries[] = {
 	{ "list trees", "[all]", "show the protected directories", list_trees, 0, 1 },
 	{ "list volumes", "[all]", NULL, list_trees, 0, 1 },
 	{ "list providers", "[all]", "show who serves them", list_providers, 0, 1 },
-	{ "begin restore", "", NULL, not_supported, 0, -1 },
-	{ "end restore", "", NULL, not_supported, 0, -1 },
-	{ "simulate restore", "", NULL, not_supported, 0, -1 },
-	{ "load metadata", "FILE", NULL, not_supported, 0, -1 },
 	{ "expose", "", NULL, not_supported, 0, -1 },
 	{ "unexpose", "", NULL, not_supported, 0, -1 },
 	{ "revert", "", NULL, not_supported, 0, -1 },

@@ -2,73 +2,57 @@
 #include "tools/shell_metadata.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
+#include "coordinator/client/documents.h"
 #include "cow/base/err.h"
 #include "tools/common.h"
 
-static int write_all(int fd, const char *text, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, text, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		text += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-/* Write, have it on disk, and only then let it take the name's place. */
-static int replace(const char *path, const char *text)
-{
-	CLEANUP(close_p) int fd = -1;
-	char beside[PATH_MAX];
-	int r;
-
-	if (snprintf(beside, sizeof(beside), "%s.XXXXXX", path) >= (int)sizeof(beside))
-		return -ENAMETOOLONG;
-	fd = mkostemp(beside, O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	r = write_all(fd, text, strlen(text));
-	if (r == 0 && fsync(fd) < 0)
-		r = -errno;
-	if (r == 0 && close(TAKE_FD(fd)) < 0)
-		r = -errno;
-	if (r == 0 && rename(beside, path) < 0)
-		r = -errno;
-	if (r < 0)
-		unlink(beside);
-	return r;
-}
+DEFINE_CLEANUP(umbra_documents_free_p, struct umbra_documents *, umbra_documents_free)
 
 int shell_metadata_save(struct umbra_client *c, const char *path)
 {
-	CLEANUP(json_decref_p) json_t *answer = NULL, *file = NULL;
-	CLEANUP(free_p) char *text = NULL;
-	int r = tool_call(c, "SaveDocument", NULL, &answer);
+	CLEANUP(umbra_documents_free_p) struct umbra_documents *d = NULL;
+	CLEANUP(json_decref_p) json_t *answer = NULL;
+	CLEANUP(close_p) int fd = -1;
+	int r = tool_call_fd(c, "SaveDocument", json_pack("{sb}", "descriptor", 1), -1, &answer,
+			     &fd);
 
 	if (r != 0)
 		return r;
-	file = json_pack("{sssssOsO}", "version", "1.0", "kind", "umbra-metadata", "document",
-			 json_object_get(answer, "document"), "writer_documents",
-			 json_object_get(answer, "writer_documents"));
-	text = file ? json_dumps(file, JSON_INDENT(2)) : NULL;
-	if (!text)
-		return tool_no_memory();
-	r = replace(path, text);
+	r = umbra_documents_from_answer(answer, fd, &d);
+	if (r == 0)
+		r = umbra_documents_save(d, path);
 	if (r < 0)
 		return tool_error("the snapshots are there, but their metadata cannot be written "
 				  "to %s: %s",
 				  LOG_QUOTE(path), err_text(r));
 	return 0;
+}
+
+int shell_metadata_load(const char *path, struct umbra_documents **ret)
+{
+	int r = umbra_documents_load(path, ret);
+
+	switch (r) {
+	case 0:
+		return 0;
+	case -EBADMSG:
+		return tool_error("%s is damaged", LOG_QUOTE(path));
+	case -EINVAL:
+		return tool_error("%s is no file that set metadata of this umbra wrote",
+				  LOG_QUOTE(path));
+	}
+	return tool_error("%s: %s", LOG_QUOTE(path), err_text(r));
+}
+
+int shell_metadata_restore(struct umbra_client *c, const struct umbra_documents *d, json_t **ret)
+{
+	CLEANUP(close_p) int fd = -1;
+	int r = umbra_documents_to_fd(d, &fd);
+
+	if (r == -EMSGSIZE || r == -EINVAL)
+		return tool_error("there are more documents than a restore takes (64 MiB)");
+	if (r < 0)
+		return tool_error("the documents cannot be handed over: %s", err_text(r));
+	return tool_call_fd(c, "InitializeForRestore", NULL, fd, ret, NULL);
 }

@@ -5,8 +5,11 @@
 #include <string.h>
 
 #include "tools/common.h"
+#include "tools/find.h"
 #include "tools/operation.h"
+#include "tools/shell_components.h"
 #include "tools/shell_metadata.h"
+#include "tools/shell_restore.h"
 #include "tools/text.h"
 #include "tools/watch.h"
 
@@ -27,27 +30,13 @@ int shell_session_init(struct shell_session *s)
 
 /* ---- writers */
 
-static bool is_named(const json_t *writer, const char *name)
-{
-	return strcmp(tool_str(writer, "name"), name) == 0 ||
-	       strcmp(tool_str(writer, "instance_name"), name) == 0 ||
-	       strcmp(tool_str(writer, "class_id"), name) == 0 ||
-	       strcmp(tool_str(writer, "instance_id"), name) == 0;
-}
-
-/* A component's name, or its logical path and name with / between. */
 static bool has_component(const json_t *document, const char *name)
 {
 	const json_t *component;
 	size_t i;
 
 	json_array_foreach(json_object_get(document, "components"), i, component) {
-		const char *path = tool_str(component, "logical_path");
-		size_t len = strlen(path);
-
-		if (strcmp(tool_str(component, "name"), name) == 0 ||
-		    (len > 0 && strncmp(name, path, len) == 0 && name[len] == '/' &&
-		     strcmp(name + len + 1, tool_str(component, "name")) == 0))
+		if (find_is_component(component, name))
 			return true;
 	}
 	return false;
@@ -61,7 +50,7 @@ static int exclude_one(struct shell_session *s, const json_t *writers, const cha
 	int r = 0;
 
 	json_array_foreach(writers, i, writer) {
-		if (r != 0 || !is_named(writer, name))
+		if (r != 0 || !find_is_writer(writer, name))
 			continue;
 		found = true;
 		r = tool_call(s->client, "DisableWriter",
@@ -101,7 +90,7 @@ static int verify_one(struct shell_session *s, const json_t *rows, const char *n
 	json_array_foreach(rows, i, row) {
 		const json_t *writer = json_object_get(row, "writer");
 
-		if (!is_named(writer, name) &&
+		if (!find_is_writer(writer, name) &&
 		    !has_component(json_object_get(row, "document"), name))
 			continue;
 		found = true;
@@ -121,7 +110,7 @@ static int stays_out(const json_t *rows, const char *name)
 	size_t i;
 
 	json_array_foreach(rows, i, row) {
-		if (!is_named(json_object_get(row, "writer"), name))
+		if (!find_is_writer(json_object_get(row, "writer"), name))
 			continue;
 		log_error("writer %s, which is excluded, registered just now (try again later)",
 			  LOG_QUOTE(name));
@@ -130,16 +119,14 @@ static int stays_out(const json_t *rows, const char *name)
 	return 0;
 }
 
-static int verify_writers(struct shell_session *s)
+/* Who takes part, and with what. */
+static int choose_writers(struct shell_session *s)
 {
 	CLEANUP(json_decref_p) json_t *answer = NULL;
 	const json_t *name;
 	size_t i;
-	int r;
+	int r = tool_call(s->client, "GetWriterMetadata", NULL, &answer);
 
-	if (json_array_size(s->verify) + json_array_size(s->exclude) == 0)
-		return 0;
-	r = tool_call(s->client, "GetWriterMetadata", NULL, &answer);
 	json_array_foreach(s->exclude, i, name) {
 		if (r == 0)
 			r = stays_out(json_object_get(answer, "writers"), json_string_value(name));
@@ -149,10 +136,12 @@ static int verify_writers(struct shell_session *s)
 			r = verify_one(s, json_object_get(answer, "writers"),
 				       json_string_value(name));
 	}
+	if (r == 0)
+		r = shell_components_add(s->client, json_object_get(answer, "writers"), s->trees);
 	return r;
 }
 
-static int must_not_fail(const struct shell_session *s)
+int shell_session_must_not_fail(const struct shell_session *s)
 {
 	const char *id;
 	json_t *name;
@@ -214,7 +203,7 @@ static int initialise(struct shell_session *s)
 			      json_pack("{ss}", "type", s->begun ? "full" : "copy"), NULL);
 	if (r == 0)
 		r = operation_run(s->client, "GatherWriterMetadata");
-	return r == 0 ? verify_writers(s) : r;
+	return r == 0 ? choose_writers(s) : r;
 }
 
 static int add_tree(struct shell_session *s, const json_t *tree, json_t *ids)
@@ -283,7 +272,7 @@ static int do_set(struct shell_session *s, const json_t *ids)
 	if (r == 0 && writers)
 		r = operation_look_at_writers(s->client, s->failed_writers);
 	if (r == 0)
-		r = must_not_fail(s);
+		r = shell_session_must_not_fail(s);
 	if (r != 0)
 		return r;
 	r = operation_run(s->client, "DoSnapshotSet");
@@ -292,7 +281,7 @@ static int do_set(struct shell_session *s, const json_t *ids)
 	if (writers && !tool_signal())
 		r = tool_worse(r, operation_look_at_writers(s->client, s->failed_writers));
 	if (r == 0)
-		r = must_not_fail(s);
+		r = shell_session_must_not_fail(s);
 	return r;
 }
 
@@ -304,7 +293,7 @@ static void abort_if_due(struct shell_session *s)
 	s->abort_due = false;
 }
 
-static void release(struct shell_session *s)
+void shell_session_release(struct shell_session *s)
 {
 	if (umbra_call(s->client, "Release", NULL, -1, NULL, NULL, NULL) < 0)
 		log_debug("Release was refused");
@@ -326,7 +315,7 @@ static void undo(struct shell_session *s)
 			      json_pack("{sssb}", "id", s->set_id, "force", 1), NULL) != 0)
 		log_error("snapshot set %s is still there (try: delete snapshots set %s)",
 			  s->set_id, s->set_id);
-	release(s);
+	shell_session_release(s);
 }
 
 int shell_session_complete(struct shell_session *s)
@@ -382,8 +371,9 @@ bool shell_session_has_failed_writers(const struct shell_session *s)
 void shell_session_end(struct shell_session *s)
 {
 	if (s->client) {
+		shell_restore_give_up(s);
 		abort_if_due(s);
-		release(s);
+		shell_session_release(s);
 	}
 	json_decref(s->trees);
 	json_decref(s->verify);
@@ -391,6 +381,7 @@ void shell_session_end(struct shell_session *s)
 	json_decref(s->must);
 	json_decref(s->failed_writers);
 	json_decref(s->snapshots);
+	umbra_documents_free(s->documents);
 	free(s->set_id);
 	free(s->metadata);
 	*s = (struct shell_session){ 0 };

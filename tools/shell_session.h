@@ -1,4 +1,5 @@
-/* tools/shell_session.h - the backup session of umbra shell (protocol 2.1, 11; K-2, K-3).
+/* tools/shell_session.h - the session of umbra shell, and how it backs up (protocol 2.1, 11; K-2, K-3); how it
+ *          restores is shell_restore.h.
  * Job:     remembers what the session shall be, makes it in one go, ends it as it has to be ended.
  *          The creation slot is held during shell_session_create() only, however slowly somebody types.
  * Errors:  0 or an exit status, and it was said why.
@@ -10,13 +11,16 @@
 #include <stdbool.h>
 
 #include "coordinator/client/client.h"
+#include "coordinator/client/umbra/requester.h"
 
 /* Where a session is; "set" and "add" are for the first only, "reset" leads back to it. */
 enum shell_state {
 	SHELL_OPEN,	 /* being described */
 	SHELL_CREATED,	 /* the set is there; after "begin backup" the writers wait for its end */
 	SHELL_COMPLETED, /* BackupComplete was sent, or nobody had to be told */
-	SHELL_FAILED,	 /* S-1: nothing resumes */
+	SHELL_RESTORING, /* PreRestore was sent: PostRestore is due */
+	SHELL_RESTORED,
+	SHELL_FAILED, /* S-1: nothing resumes */
 };
 
 /* SetContext's and the like. */
@@ -29,12 +33,13 @@ struct shell_session {
 	enum shell_state state;
 	const char *context; /* a result of text_context() */
 	struct shell_options options;
-	char *metadata;		  /* where the documents go, owned; NULL: nowhere */
-	json_t *trees;		  /* array of {path, alias?} */
-	json_t *verify, *exclude; /* arrays of names */
-	bool begun;		  /* "begin backup": a full backup, until "end backup" */
+	char *metadata;			   /* where the documents go, owned; NULL: nowhere */
+	json_t *trees;			   /* array of {path, alias?} */
+	json_t *verify, *exclude;	   /* arrays of names */
+	bool begun;			   /* "begin backup": a full backup, until "end backup" */
+	struct umbra_documents *documents; /* of "load metadata", owned; NULL: none */
 
-	struct umbra_client *client; /* once created; owned */
+	struct umbra_client *client; /* once created, or restoring; owned */
 	struct watch *watch;
 	bool abort_due; /* */
 	char *set_id;
@@ -59,6 +64,12 @@ int shell_session_complete(struct shell_session *s);
 
 /** AbortBackup where it is due (A-22, K-3), Release (D-9), and forget everything. Any state; then empty. */
 void shell_session_end(struct shell_session *s);
+
+/** What "writer verify" named must not be among those that failed: TOOL_AGAIN. */
+int shell_session_must_not_fail(const struct shell_session *s);
+
+/** Release and close; the state stays. Only with a client. */
+void shell_session_release(struct shell_session *s);
 
 /** Whether a writer failed in it: exit status 4 (E-4). */
 bool shell_session_has_failed_writers(const struct shell_session *s);

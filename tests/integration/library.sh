@@ -74,6 +74,44 @@ t_is "it stops when it is told to" $? 0
 writer=
 t_is "and had nothing to complain of" "$(cat "$T_TMP/writer.err")" ""
 
+# ---- a restore of a backup that umbra shell made
+
+logs=$T_TMP/logs
+mkdir "$logs" "$dir/db"
+echo good >"$dir/db/f"
+cat >"$logs/R.document" <<END
+{"version": "1.0", "restore_method": {"method": "stop-restore-start"},
+ "components": [{"type": "database", "name": "db", "file_sets": [{"path": "$dir/db", "pattern": "*"}]}]}
+END
+echo '[{"name": "db", "target": "alternate"}]' >"$logs/R.targets"
+"$UMBRA_BUILD/tests/integration/actor" R back-end 20000 "$logs" >/dev/null 2>&1 3>&- </dev/null &
+U_PIDS="${U_PIDS-} $!"
+t_wait_for 30 grep -qs '^registered' "$logs/R.log"
+cat >"$T_TMP/script" <<END
+set metadata $T_TMP/documents
+add tree $dir
+begin backup
+create
+exec cp $dir/db/f $T_TMP/copy
+end backup
+END
+# What the writer saw of restores, as one line; and forgets it.
+restores_seen() {
+	grep restore "$logs/R.log" | tr '\n' ' '
+	sed -i '/restore/d' "$logs/R.log"
+}
+t_ok "a backup with umbra shell" umbra shell -s "$T_TMP/script"
+echo bad >"$dir/db/f"
+t_is "restore.c says where the writer wants it (X-3)" \
+	"$("$T_TMP/restore" "$T_TMP/documents" cp "$T_TMP/copy" "$dir/db/f" 2>&1)" "db of R: to its alternate place"
+t_is "the command has put it back" "$(cat "$dir/db/f")" good
+t_is "the writer was told, before and after (X-7)" "$(restores_seen)" "pre-restore db=undefined post-restore db=all "
+"$T_TMP/restore" "$T_TMP/documents" sh -c 'exit 7' >/dev/null 2>&1
+t_is "a command that fails: its exit status is handed on" $? 7
+t_is "and the writer is told so (X-5)" "$(restores_seen)" "pre-restore db=undefined post-restore db=failed "
+"$T_TMP/restore" "$dir/db/f" true >"$T_TMP/out" 2>&1
+t_is "what is no document is refused" "$?" 1
+
 # Its thaw would never come: it must know, and say so.
 : >"$T_TMP/writer.out" # what the former said is not what this one says
 "$T_TMP/writer" "$dir/app" >"$T_TMP/writer.out" 2>"$T_TMP/writer.err" &

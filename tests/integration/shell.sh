@@ -228,6 +228,166 @@ t_like "list snapshots id" "$out" 'Type: ClientAccessible'
 t_is "S-6: no writer is called; delete snapshots set" "$(saw F)$(snapshots)" 0
 stop
 
+# ---- restore: what is in the documents, who is there, and telling them (X-2 to X-7)
+
+# document NAME DIR...: what NAME says of itself: a component in each DIR, c1, c2 ...
+document() {
+	local name=$1 i=0 list= d
+
+	shift
+	for d; do
+		i=$((i + 1))
+		list+="${list:+, }{\"type\": \"file-group\", \"name\": \"c$i\", \"file_sets\": [{\"path\": \"$d\", \"pattern\": \"*\", \"recursive\": true}]}"
+	done
+	echo "{\"version\": \"1.0\", \"restore_method\": {\"method\": \"restore-if-can-replace\"}, \"components\": [$list]}" \
+		>"$logs/$name.document"
+}
+forget() {
+	sed -i 1q "$logs/$1.log"
+}
+document F "$dir/a" "$other/b" "$T_TMP/elsewhere"
+document S "$dir"
+start F front-end
+start S system
+script <<END
+set metadata "$T_TMP/saved"
+add tree "$dir"
+add tree "$other"
+begin backup
+create
+end backup
+END
+t_is "a backup of two writers with components: exit status" "$status" 0 || t_diag "$err"
+components() {
+	u_json "' '.join(sorted(w['name'] + ':' + c['name'] + ('+' if c.get('succeeded') else '-')
+		for w in json.loads(j['document'])['writers'] for c in w['components']))" <"$1"
+}
+t_is "M-5, M-7: those whose files are in the set, and they succeeded" "$(components "$T_TMP/saved")" "F:c1+ F:c2+ S:c1+"
+script <<END
+set metadata "$T_TMP/half"
+add tree "$other"
+begin backup
+create
+END
+t_is "of the other tree alone, and never ended (M-7)" "$(components "$T_TMP/half")" "F:c2-"
+forget F
+forget S
+echo '[{"name": "c1", "target": "alternate"}]' >"$logs/F.targets"
+script <<END
+load metadata "$T_TMP/saved"
+simulate restore
+END
+t_is "simulate restore: exit status" "$status" 0 || t_diag "$err"
+t_is "no writer heard of it (section 11)" "$(saw F)$(saw S)" ""
+t_is "it shows what would be restored" "$(grep -c 'To be restored: yes' <<<"$out")" 3
+script <<END
+load metadata "$T_TMP/saved"
+begin restore
+exec sh -c "cat '$logs/F.log' '$logs/S.log' | grep -c restore"
+end restore
+END
+t_is "a restore: exit status" "$status" 0 || t_diag "$err"
+t_is "X-3, X-7: F is told before and after" "$(saw F)" "pre-restore c1=undefined c2=undefined post-restore c1=all c2=all"
+t_is "and so is S" "$(saw S)" "pre-restore c1=undefined post-restore c1=all"
+t_is "X-4: what is run in between comes after PreRestore, before PostRestore" "$(tail -n 1 <<<"$out")" 2
+t_is "X-3: it is shown where the writer wants it" "$(grep -c 'Target: alternate' <<<"$out")" 1
+forget F
+forget S
+script <<END
+writer exclude S
+load metadata "$T_TMP/saved"
+begin restore
+exec false
+END
+t_is "a program that fails ends the restore: exit status" "$status" 1
+t_is "X-5: F hears that it failed" "$(saw F)" "pre-restore c1=undefined c2=undefined post-restore c1=failed c2=failed"
+t_like "it is said" "$err" 'no end restore'
+t_is "S, excluded, hears nothing" "$(saw S)" ""
+forget F
+script <<END
+writer exclude S
+load metadata "$T_TMP/saved"
+begin restore
+end restore none
+list metadata
+END
+t_is "end restore none: exit status" "$status" 0 || t_diag "$err"
+t_like "X-7" "$(saw F)" 'post-restore c1=none c2=none$'
+forget F
+script <<END
+load metadata "$T_TMP/half"
+begin restore
+exec touch "$T_TMP/never"
+END
+t_is "M-7: what was not backed up well is not restored: exit status" "$status" 1
+t_like "it is said" "$err" 'c2 of writer F was not backed up well'
+t_is "nobody heard of it" "$(saw F)$(saw S)" ""
+script --json <<END
+load metadata "$T_TMP/saved"
+simulate restore
+END
+t_is "--json: the components, and which would be restored" \
+	"$(u_json "[(w['name'], [c['restore'] for c in w['components']]) for w in j['writers']]" <<<"$out")" \
+	"[('F', [True, True]), ('S', [True])]"
+
+# Who is not there, and who comes anew.
+kill "${pids[S]}"
+wait "${pids[S]}"
+gone() {
+	! umbra writers | grep -q "'S'"
+}
+t_ok "S has gone" t_wait_for 30 gone
+script <<END
+load metadata "$T_TMP/saved"
+list metadata
+simulate restore
+begin restore
+end restore
+END
+t_is "E-4: a writer that is not there: exit status" "$status" 4 || t_diag "$err"
+t_like "it is said" "$err" 'writer S is not there'
+t_like "and listed" "$out" "Writer name: 'S'.*Now: not there"
+t_like "the other one is told" "$(saw F)" 'post-restore c1=all c2=all$'
+forget F
+for must in S c3; do
+	script <<END
+load metadata "$T_TMP/saved"
+writer verify $must
+simulate restore
+END
+	t_is "writer verify $must, and it cannot be: exit status" "$status" 1
+	t_like "writer verify $must: it is said" "$err" "$must has to be restored"
+	script <<END
+load metadata "$T_TMP/saved"
+writer verify $must
+begin restore
+END
+	t_is "writer verify $must: begin restore fails likewise" "$status $(saw F)" "1 "
+done
+rm "$logs/S.log"
+start S system pre-restore=fail
+script <<END
+load metadata "$T_TMP/saved"
+begin restore
+end restore
+END
+t_is "a writer that fails PreRestore: exit status" "$status" 4 || t_diag "$err"
+t_like "K-2: it is named" "$err" 'writer S: PreRestore: refused'
+t_is "X-3: a new instance stands for the old one; failed, it gets no PostRestore" "$(saw S)" "pre-restore c1=undefined"
+forget F
+forget S
+script <<END
+load metadata "$T_TMP/saved"
+writer verify S
+begin restore
+exec touch "$T_TMP/never"
+END
+t_is "writer verify, and it fails: exit status" "$status" 3
+t_like "X-5: F is told of the end all the same" "$(saw F)" 'post-restore c1=failed c2=failed$'
+t_not "what follows is not run" test -e "$T_TMP/never"
+rm -f "$logs"/*.targets
+stop
+
 # ---- lists, deletion, aliases, reset
 
 script --json <<END
@@ -291,6 +451,8 @@ t_like "set shows what was said" "$(printf '%s\n' "add tree '$dir' alias x" "add
 
 # ---- what it refuses
 
+echo '{"version": "1.0", "kind": "other"}' >"$T_TMP/foreign"
+echo '{"version": "1.0", "kind": "umbra-metadata", "document": "{}", "writer_documents": []}' >"$T_TMP/nothing"
 # refuses STATUS REGEX LINE...
 refuses() {
 	local want=$1 regex=$2
@@ -317,6 +479,17 @@ refuses 1 'hardware providers' import
 refuses 1 'hardware providers' "mask x"
 refuses 1 'cannot be made independent' "break x"
 refuses 1 'not-supported' 'revert x'
+refuses 1 'load metadata FILE' 'begin restore'
+refuses 1 'load metadata FILE' 'simulate restore'
+refuses 1 'load metadata FILE' 'list metadata'
+refuses 1 'no restore was begun' 'end restore'
+refuses 1 'No such file' "load metadata $T_TMP/none"
+refuses 1 'is damaged' "load metadata \"$dir/file\""
+refuses 1 'no file that set metadata' "load metadata $T_TMP/foreign"
+refuses 1 'a backup has begun' "load metadata \"$T_TMP/saved\"" 'begin backup' 'begin restore'
+refuses 1 'has its snapshot set|set is complete' "load metadata \"$T_TMP/saved\"" "add tree \"$dir\"" create 'begin restore'
+refuses 1 'nothing that a writer could restore' "load metadata \"$T_TMP/saved\"" 'begin restore'
+refuses 1 'invalid-document|document' "load metadata $T_TMP/nothing" 'simulate restore'
 refuses 1 'not-supported' 'delete snapshots exposed /mnt'
 refuses 1 'one in the working directory needs its path|cannot be run' 'exec no-such-program'
 refuses 1 'No such file' 'exec /no/such/program'
@@ -392,6 +565,36 @@ ended
 t_ok "a signal is handed on to it" said '^stopped'
 t_is "and ends the shell: exit status" "$status" 1
 t_is "K-3: the backup does not count" "$(saw F)" "$whole backup-shutdown"
+stop
+
+document F "$dir"
+start F front-end post-restore=stall
+script <<END
+set metadata "$T_TMP/saved"
+add tree "$dir"
+begin backup
+create
+end backup
+END
+forget F
+piped -v
+printf '%s\n' "load metadata '$T_TMP/saved'" "begin restore" "exec echo begun" >&7
+t_ok "a restore begins" t_wait_for 30 said '^begun'
+kill -TERM "$shell_pid"
+t_ok "SIGTERM in the midst of it: PostRestore comes" t_wait_for 30 has_line F '^stalls post-restore' &&
+	echo x >"$logs/F.go"
+ended
+t_is "exit status" "$status" 1
+t_is "X-5: and says that it failed" "$(saw F)" "pre-restore c1=undefined stalls post-restore post-restore c1=failed"
+t_ok "no session is left" t_wait_for 30 no_session
+forget F
+piped
+printf '%s\n' "load metadata '$T_TMP/saved'" "begin restore" "reset" "exec echo reset" >&7
+t_ok "reset in the midst of it waits for the writer" t_wait_for 30 has_line F '^stalls post-restore' &&
+	echo x >"$logs/F.go"
+t_ok "and goes on" t_wait_for 30 said '^reset'
+ended
+t_is "reset: exit status" "$status" 0
 stop
 
 piped

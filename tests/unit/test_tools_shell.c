@@ -3,7 +3,10 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "tests/support/leaks.h"
+#include "tools/shell_components.h"
 #include "tools/shell_line.h"
 
 static const char *lookup(const char *name, void *data)
@@ -141,5 +144,64 @@ Test(tools_shell, knows_what_can_be_a_name)
 	cr_expect_not(shell_line_is_name("a-b"));
 	cr_expect_not(shell_line_is_name("a=b"));
 	cr_expect_not(shell_line_is_name("\xc3\xa4"));
+	assert_no_leaks();
+}
+
+/* ---- which components a backup of the shell names */
+
+/* Two components on their own, "must" not selectable for backup, and one below "top". */
+static json_t *document(const char *must, const char *top, const char *below)
+{
+	json_t *d =
+		json_pack("{s:[{s:s, s:b, s:[{s:s}]}, {s:s, s:[{s:s}]}, {s:s, s:s, s:[{s:s}]}]}",
+			  "components", "name", "must", "selectable_for_backup", 0, "file_sets",
+			  "path", must, "name", "top", "file_sets", "path", top, "logical_path",
+			  "top", "name", "below", "file_sets", "path", below);
+
+	cr_assert(d);
+	return d;
+}
+
+static void covers(const json_t *d, size_t component, bool want)
+{
+	json_t *trees = json_pack("[{s:s}, {s:s}]", "path", "/a", "path", "/b/c");
+
+	cr_expect_eq(shell_components_covered(
+			     d, json_array_get(json_object_get(d, "components"), component), trees),
+		     want, "component %zu", component);
+	json_decref(trees);
+}
+
+Test(tools_shell, m5_a_component_is_in_a_set_with_all_below_it)
+{
+	json_t *d = document("/a", "/a/x", "/b/c/d");
+
+	covers(d, 0, true);
+	covers(d, 1, true);
+	json_decref(d);
+	d = document("/ab", "/a", "/b/cd");
+	covers(d, 0, false); /* /a is no directory of it */
+	covers(d, 1, false); /* what is below it stands for itself, and is not there */
+	json_decref(d);
+	d = json_pack("{s:[{s:s}]}", "components", "name", "no files at all");
+	covers(d, 0, true);
+	json_decref(d);
+	d = NULL;
+	assert_no_leaks();
+}
+
+Test(tools_shell, m5_a_writer_without_one_it_must_name_names_none)
+{
+	json_t *trees = json_pack("[{s:s}]", "path", "/a"), *d = document("/else", "/a", "/a");
+	const json_t *missing = shell_components_missing(d, trees);
+
+	cr_expect_str_eq(json_string_value(json_object_get(missing, "name")), "must");
+	json_decref(d);
+	d = document("/a", "/else", "/else"); /* that one need not be */
+	cr_expect_null(shell_components_missing(d, trees));
+	cr_expect_null(shell_components_missing(NULL, trees));
+	json_decref(d);
+	json_decref(trees);
+	d = trees = NULL;
 	assert_no_leaks();
 }

@@ -31,7 +31,7 @@ complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a backup -d
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a diff -d 'Show what changed'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a versions -d 'List the versions of one file'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a restore -d 'Copy files back'
-complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a shell -d 'Run backup sessions step by step'
+complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a shell -d 'Run backup and restore sessions step by step'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a status -d 'Show one screen about everything'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a writer -d 'Let something take part in snapshots'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a writers -d 'List who takes part in snapshots'
