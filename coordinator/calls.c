@@ -60,6 +60,11 @@ struct coord_session *coord_call_session(struct coord_peer *peer)
 	return peer->session;
 }
 
+struct coord_session *coord_call_session_for(struct coord_peer *peer, const struct coord_params *p)
+{
+	return coord_call_refused_params(peer, p) ? NULL : coord_call_session(peer);
+}
+
 /* The table of 2.1 decides; false: answered. */
 bool coord_call_allowed(struct coord_peer *peer, enum coord_call call)
 {
@@ -74,7 +79,8 @@ bool coord_call_allowed(struct coord_peer *peer, enum coord_call call)
 	return false;
 }
 
-void coord_call_start(struct coord_peer *peer, coord_start_fn start)
+/* Start an operation of the session, and answer. */
+static void start_operation(struct coord_peer *peer, coord_start_fn start)
 {
 	struct coord_session *s = coord_call_session(peer);
 	struct coord_operation *op = NULL;
@@ -400,27 +406,27 @@ static void service_get_description(struct coord_peer *peer, json_t *params)
 }
 
 static const struct coord_method own_methods[] = {
-	{ "io.umbra.GetInfo", get_info },
-	{ "io.umbra.GetStatus", get_status },
-	{ "io.umbra.ListTrees", list_trees },
-	{ "io.umbra.FindTree", find_tree },
-	{ "io.umbra.QueryOperation", query_operation },
-	{ "io.umbra.WaitOperation", wait_operation },
-	{ "io.umbra.CancelOperation", cancel_operation },
-	{ "io.umbra.BreakSnapshotSet", break_snapshot_set },
-	{ "io.umbra.ImportSnapshots", not_supported },
-	{ "io.umbra.MaskSnapshots", not_supported },
-	{ "io.umbra.RegisterProvider", coord_call_register_provider },
-	{ "io.umbra.ProviderAnswer", coord_call_provider_answer },
-	{ "io.umbra.ProviderEvent", coord_call_provider_event },
-	{ "io.umbra.RegisterWriter", coord_call_register_writer },
-	{ "io.umbra.WriterEvents", coord_call_writer_events },
-	{ "io.umbra.WriterAnswer", coord_call_writer_answer },
-	{ "io.umbra.ListWriters", coord_call_list_writers },
-	{ "io.umbra.Monitor", coord_call_monitor },
-	{ "org.varlink.service.GetInfo", service_get_info },
-	{ "org.varlink.service.GetInterfaceDescription", service_get_description },
-	{ NULL, NULL },
+	{ .name = "io.umbra.GetInfo", .call = get_info },
+	{ .name = "io.umbra.GetStatus", .call = get_status },
+	{ .name = "io.umbra.ListTrees", .call = list_trees },
+	{ .name = "io.umbra.FindTree", .call = find_tree },
+	{ .name = "io.umbra.QueryOperation", .call = query_operation },
+	{ .name = "io.umbra.WaitOperation", .call = wait_operation },
+	{ .name = "io.umbra.CancelOperation", .call = cancel_operation },
+	{ .name = "io.umbra.BreakSnapshotSet", .call = break_snapshot_set },
+	{ .name = "io.umbra.ImportSnapshots", .call = not_supported },
+	{ .name = "io.umbra.MaskSnapshots", .call = not_supported },
+	{ .name = "io.umbra.RegisterProvider", .call = coord_call_register_provider },
+	{ .name = "io.umbra.ProviderAnswer", .call = coord_call_provider_answer },
+	{ .name = "io.umbra.ProviderEvent", .call = coord_call_provider_event },
+	{ .name = "io.umbra.RegisterWriter", .call = coord_call_register_writer },
+	{ .name = "io.umbra.WriterEvents", .call = coord_call_writer_events },
+	{ .name = "io.umbra.WriterAnswer", .call = coord_call_writer_answer },
+	{ .name = "io.umbra.ListWriters", .call = coord_call_list_writers },
+	{ .name = "io.umbra.Monitor", .call = coord_call_monitor },
+	{ .name = "org.varlink.service.GetInfo", .call = service_get_info },
+	{ .name = "org.varlink.service.GetInterfaceDescription", .call = service_get_description },
+	{ 0 },
 };
 
 static const struct coord_method *const methods[] = {
@@ -446,7 +452,10 @@ void coord_call(struct coord_peer *peer, const char *method, json_t *params)
 	for (size_t i = 0; i < COUNT(methods); i++)
 		for (const struct coord_method *m = methods[i]; m->name; m++)
 			if (strcmp(m->name, method) == 0) {
-				m->call(peer, params);
+				if (m->call)
+					m->call(peer, params);
+				else
+					start_operation(peer, m->start);
 				return;
 			}
 	if (is_interface(method, "io.umbra") || is_interface(method, "org.varlink.service")) {

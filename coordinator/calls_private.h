@@ -10,9 +10,13 @@
 #include "coordinator/json.h"
 #include "coordinator/peer.h"
 
+typedef enum umbra_error (*coord_start_fn)(struct coord_session *s, struct coord_operation **ret,
+					   struct coord_failure *f);
+
 struct coord_method {
 	const char *name; /* with its interface; NULL: the end of a table */
 	void (*call)(struct coord_peer *peer, json_t *params);
+	coord_start_fn start; /* call NULL: one without parameters that starts an operation (S-7) */
 };
 
 extern const struct coord_method coord_session_methods[];
@@ -30,15 +34,11 @@ void coord_call_answer_operation(struct coord_peer *peer, enum umbra_error e,
 
 /* One connection is one session (S-1). NULL: answered. */
 struct coord_session *coord_call_session(struct coord_peer *peer);
+/* The same for a call whose parameters were read. NULL: answered, perhaps that one of them is wrong. */
+struct coord_session *coord_call_session_for(struct coord_peer *peer, const struct coord_params *p);
 
 /* The tables decide; false: answered. */
 bool coord_call_allowed(struct coord_peer *peer, enum coord_call call);
-
-typedef enum umbra_error (*coord_start_fn)(struct coord_session *s, struct coord_operation **ret,
-					   struct coord_failure *f);
-
-/* Start an operation of the session, and answer. */
-void coord_call_start(struct coord_peer *peer, coord_start_fn start);
 
 /* Bring numbers up to date, then call fn(peer); params stay readable as peer->params. only: NULL: of all
  * trees. */

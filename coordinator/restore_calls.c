@@ -96,12 +96,9 @@ static void set_selected_for_restore(struct coord_peer *peer, json_t *params)
 	struct coord_params p = { .object = params };
 	struct coord_restore_name c = read_component(&p);
 	bool selected = coord_param_bool(&p, "selected");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer, coord_restore_select(s, &c, selected, &f), &f);
 }
@@ -112,12 +109,9 @@ static void add_restore_subcomponent(struct coord_peer *peer, json_t *params)
 	struct coord_restore_name c = read_component(&p);
 	const char *path = coord_param_text(&p, "sub_logical_path"),
 		   *name = coord_param_string(&p, "sub_name");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer,
 				  coord_restore_add_subcomponent(s, &c, path ? path : "", name, &f),
@@ -129,12 +123,9 @@ static void set_restore_options(struct coord_peer *peer, json_t *params)
 	struct coord_params p = { .object = params };
 	struct coord_restore_name c = read_component(&p);
 	const char *options = coord_param_string(&p, "options");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer, coord_restore_set_options(s, &c, options, &f), &f);
 }
@@ -154,12 +145,9 @@ static void add_move(struct coord_peer *peer, json_t *params, move_fn add)
 		.destination = destination,
 		.recursive = coord_param_bool(&p, "recursive"),
 	};
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer, add(s, &c, &move, &f), &f);
 }
@@ -174,29 +162,14 @@ static void add_alternate_mapping(struct coord_peer *peer, json_t *params)
 	add_move(peer, params, coord_restore_add_mapping);
 }
 
-static void pre_restore(struct coord_peer *peer, json_t *params)
-{
-	(void)params;
-	coord_call_start(peer, coord_restore_pre);
-}
-
-static void post_restore(struct coord_peer *peer, json_t *params)
-{
-	(void)params;
-	coord_call_start(peer, coord_restore_post);
-}
-
 static void set_file_restore_status(struct coord_peer *peer, json_t *params)
 {
 	struct coord_params p = { .object = params };
 	struct coord_restore_name c = read_component(&p);
 	const char *status = coord_param_string(&p, "status");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer, coord_restore_set_status(s, &c, status, &f), &f);
 }
@@ -206,12 +179,9 @@ static void set_additional_restores(struct coord_peer *peer, json_t *params)
 	struct coord_params p = { .object = params };
 	struct coord_restore_name c = read_component(&p);
 	bool additional = coord_param_bool(&p, "additional");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer, coord_restore_set_additional(s, &c, additional, &f), &f);
 }
@@ -232,16 +202,16 @@ static void get_restore_components(struct coord_peer *peer, json_t *params)
 }
 
 const struct coord_method coord_restore_methods[] = {
-	{ "io.umbra.InitializeForRestore", initialize_for_restore },
-	{ "io.umbra.SetSelectedForRestore", set_selected_for_restore },
-	{ "io.umbra.AddRestoreSubcomponent", add_restore_subcomponent },
-	{ "io.umbra.SetRestoreOptions", set_restore_options },
-	{ "io.umbra.AddNewTarget", add_new_target },
-	{ "io.umbra.PreRestore", pre_restore },
-	{ "io.umbra.SetFileRestoreStatus", set_file_restore_status },
-	{ "io.umbra.SetAdditionalRestores", set_additional_restores },
-	{ "io.umbra.AddAlternateMapping", add_alternate_mapping },
-	{ "io.umbra.GetRestoreComponents", get_restore_components },
-	{ "io.umbra.PostRestore", post_restore },
-	{ NULL, NULL },
+	{ .name = "io.umbra.InitializeForRestore", .call = initialize_for_restore },
+	{ .name = "io.umbra.SetSelectedForRestore", .call = set_selected_for_restore },
+	{ .name = "io.umbra.AddRestoreSubcomponent", .call = add_restore_subcomponent },
+	{ .name = "io.umbra.SetRestoreOptions", .call = set_restore_options },
+	{ .name = "io.umbra.AddNewTarget", .call = add_new_target },
+	{ .name = "io.umbra.PreRestore", .start = coord_restore_pre },
+	{ .name = "io.umbra.SetFileRestoreStatus", .call = set_file_restore_status },
+	{ .name = "io.umbra.SetAdditionalRestores", .call = set_additional_restores },
+	{ .name = "io.umbra.AddAlternateMapping", .call = add_alternate_mapping },
+	{ .name = "io.umbra.GetRestoreComponents", .call = get_restore_components },
+	{ .name = "io.umbra.PostRestore", .start = coord_restore_post },
+	{ 0 },
 };

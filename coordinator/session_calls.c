@@ -20,9 +20,7 @@ static void initialize_for_backup(struct coord_peer *peer, json_t *params)
 	struct coord_failure f;
 	enum umbra_error e;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
+	s = coord_call_session_for(peer, &p);
 	if (!s)
 		return;
 	e = coord_session_initialize(s, require_writers, &f);
@@ -61,9 +59,7 @@ static void set_context(struct coord_peer *peer, json_t *params)
 	struct coord_failure f;
 	enum umbra_error e;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
+	s = coord_call_session_for(peer, &p);
 	if (!s)
 		return;
 	if (foreign_attribute(params) || (plex && differential))
@@ -84,47 +80,14 @@ static void set_backup_state(struct coord_peer *peer, json_t *params)
 	bool component_mode = coord_param_bool(&p, "component_mode");
 	bool bootable_state = coord_param_bool(&p, "bootable_state");
 	bool partial_files = coord_param_bool(&p, "partial_files");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer,
 				  coord_session_set_backup_state(s, type, component_mode,
 								 bootable_state, partial_files, &f),
 				  &f);
-}
-
-static void gather_writer_metadata(struct coord_peer *peer, json_t *params)
-{
-	(void)params;
-	coord_call_start(peer, coord_session_gather_metadata);
-}
-
-static void gather_writer_status(struct coord_peer *peer, json_t *params)
-{
-	(void)params;
-	coord_call_start(peer, coord_session_gather_status);
-}
-
-static void prepare_for_backup(struct coord_peer *peer, json_t *params)
-{
-	(void)params;
-	coord_call_start(peer, coord_session_prepare);
-}
-
-static void do_snapshot_set(struct coord_peer *peer, json_t *params)
-{
-	(void)params;
-	coord_call_start(peer, coord_session_create);
-}
-
-static void backup_complete(struct coord_peer *peer, json_t *params)
-{
-	(void)params;
-	coord_call_start(peer, coord_session_complete);
 }
 
 static void start_snapshot_set(struct coord_peer *peer, json_t *params)
@@ -148,12 +111,9 @@ static void add_to_snapshot_set(struct coord_peer *peer, json_t *params)
 	const char *label = coord_param_text(&p, "label"),
 		   *description = coord_param_text(&p, "description");
 	const char *id;
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (!s)
 		return;
 	if (coord_session_add(s, path, label, description, &id, &f) == UMBRA_OK)
@@ -169,12 +129,9 @@ static void set_backup_succeeded(struct coord_peer *peer, json_t *params)
 	const char *instance_id = coord_param_text(&p, "instance_id"),
 		   *logical_path = coord_param_text(&p, "logical_path"),
 		   *name = coord_param_text(&p, "name");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer,
 				  coord_session_set_succeeded(s, succeeded, instance_id,
@@ -189,12 +146,9 @@ static void choose_writer(struct coord_peer *peer, json_t *params, bool enable)
 {
 	struct coord_params p = { .object = params };
 	const char *id = coord_param_string(&p, "id");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer, coord_session_enable_writer(s, id, enable, &f), &f);
 }
@@ -215,12 +169,9 @@ static void add_component(struct coord_peer *peer, json_t *params)
 	const char *instance_id = coord_param_string(&p, "instance_id"),
 		   *logical_path = coord_param_text(&p, "logical_path"),
 		   *name = coord_param_string(&p, "name");
-	struct coord_session *s;
+	struct coord_session *s = coord_call_session_for(peer, &p);
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
 	if (s)
 		coord_call_answer(peer,
 				  coord_session_add_component(s, instance_id,
@@ -324,9 +275,7 @@ static void save_document(struct coord_peer *peer, json_t *params)
 	json_t *document, *writers;
 	struct coord_failure f;
 
-	if (coord_call_refused_params(peer, &p))
-		return;
-	s = coord_call_session(peer);
+	s = coord_call_session_for(peer, &p);
 	if (!s)
 		return;
 	if (coord_session_save_document(s, &document, &writers, &f) != UMBRA_OK)
@@ -372,24 +321,24 @@ static void release(struct coord_peer *peer, json_t *params)
 }
 
 const struct coord_method coord_session_methods[] = {
-	{ "io.umbra.InitializeForBackup", initialize_for_backup },
-	{ "io.umbra.SetContext", set_context },
-	{ "io.umbra.SetBackupState", set_backup_state },
-	{ "io.umbra.GatherWriterMetadata", gather_writer_metadata },
-	{ "io.umbra.GatherWriterStatus", gather_writer_status },
-	{ "io.umbra.EnableWriter", enable_writer },
-	{ "io.umbra.DisableWriter", disable_writer },
-	{ "io.umbra.GetWriterMetadata", get_writer_metadata },
-	{ "io.umbra.GetWriterStatus", get_writer_status },
-	{ "io.umbra.AddComponent", add_component },
-	{ "io.umbra.SaveDocument", save_document },
-	{ "io.umbra.StartSnapshotSet", start_snapshot_set },
-	{ "io.umbra.AddToSnapshotSet", add_to_snapshot_set },
-	{ "io.umbra.PrepareForBackup", prepare_for_backup },
-	{ "io.umbra.DoSnapshotSet", do_snapshot_set },
-	{ "io.umbra.SetBackupSucceeded", set_backup_succeeded },
-	{ "io.umbra.BackupComplete", backup_complete },
-	{ "io.umbra.AbortBackup", abort_backup },
-	{ "io.umbra.Release", release },
-	{ NULL, NULL },
+	{ .name = "io.umbra.InitializeForBackup", .call = initialize_for_backup },
+	{ .name = "io.umbra.SetContext", .call = set_context },
+	{ .name = "io.umbra.SetBackupState", .call = set_backup_state },
+	{ .name = "io.umbra.GatherWriterMetadata", .start = coord_session_gather_metadata },
+	{ .name = "io.umbra.GatherWriterStatus", .start = coord_session_gather_status },
+	{ .name = "io.umbra.EnableWriter", .call = enable_writer },
+	{ .name = "io.umbra.DisableWriter", .call = disable_writer },
+	{ .name = "io.umbra.GetWriterMetadata", .call = get_writer_metadata },
+	{ .name = "io.umbra.GetWriterStatus", .call = get_writer_status },
+	{ .name = "io.umbra.AddComponent", .call = add_component },
+	{ .name = "io.umbra.SaveDocument", .call = save_document },
+	{ .name = "io.umbra.StartSnapshotSet", .call = start_snapshot_set },
+	{ .name = "io.umbra.AddToSnapshotSet", .call = add_to_snapshot_set },
+	{ .name = "io.umbra.PrepareForBackup", .start = coord_session_prepare },
+	{ .name = "io.umbra.DoSnapshotSet", .start = coord_session_create },
+	{ .name = "io.umbra.SetBackupSucceeded", .call = set_backup_succeeded },
+	{ .name = "io.umbra.BackupComplete", .start = coord_session_complete },
+	{ .name = "io.umbra.AbortBackup", .call = abort_backup },
+	{ .name = "io.umbra.Release", .call = release },
+	{ 0 },
 };

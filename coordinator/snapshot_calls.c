@@ -309,10 +309,10 @@ static void diff(struct coord_peer *peer, json_t *params)
 }
 
 const struct coord_method coord_snapshot_methods[] = {
-	{ "io.umbra.GetSnapshotProperties", get_snapshot_properties },
-	{ "io.umbra.Query", query },
-	{ "io.umbra.DeleteSnapshots", delete_snapshots },
-	{ "io.umbra.ServeSnapshot", serve_snapshot },
-	{ "io.umbra.Diff", diff },
-	{ NULL, NULL },
+	{ .name = "io.umbra.GetSnapshotProperties", .call = get_snapshot_properties },
+	{ .name = "io.umbra.Query", .call = query },
+	{ .name = "io.umbra.DeleteSnapshots", .call = delete_snapshots },
+	{ .name = "io.umbra.ServeSnapshot", .call = serve_snapshot },
+	{ .name = "io.umbra.Diff", .call = diff },
+	{ 0 },
 };
