@@ -310,6 +310,7 @@ two
 in_background $(opening "$T_TMP/last") pause
 t_ok "$name: a backup is under way" t_wait_for 30 has requester.out '^prepare: finished'
 u_coordinator_stop
+t_ok "$name: they hear of it" t_wait_for 30 both_shut_down
 t_is "$name: F" "$(saw F)" "prepare-backup abort coordinator backup-shutdown"
 ended KILL "$requester"
 ended TERM "$provider"
