@@ -94,6 +94,16 @@ rows_missing() {
 	done
 }
 
+# tables_missing ROOT: the tables of states, 2.1 and so on, that the coordinator or its unit tests do not name
+tables_missing() {
+	sed -nE 's/^### (2\.[0-9]+) .*/\1/p' "$1/docs/protocol.md" | while IFS= read -r table; do
+		for where in coordinator tests/unit; do
+			grep -rqE --include='*.[ch]' "(table|Table|protocol|moves)( of)? ${table/./\\.}\b" "$1/$where" ||
+				printf '%s: not in %s\n' "$table" "$where"
+		done
+	done
+}
+
 # ---- a small tree that is right, and what is wrong with it when something is missing ----
 
 small() {
@@ -103,12 +113,12 @@ small() {
 		cd "$T_TMP/tree" || exit 1
 		printf '%s\n' '- **A-1 [W]** One.' '- **A-2** Two, and not A-1.' '- **X-10 [?]** Ten.' \
 			'| T-1 | window | 60 s |' '| Fault injected | F gets |' '|---|---|' '| S fails | Abort |' \
-			'' >docs/protocol.md
+			'### 2.1 Session' >docs/protocol.md
 		echo '- **I-1 One.** Text.' >docs/design.md
 		printf '%s\n' '## Not built' '| rules | why |' '| X-10 | A-2 is not, either |' \
 			'## Kept in a way of our own' '- **A-1** so' >docs/protocol-notes.md
-		echo '/* A-1, A-2 (T-1), I-1. UTF-8, GPL-2, SHA-1 */' >coordinator/set.c
-		echo 'Test(x, y) /* A-1; "A-2", T-1 I-1 */' >tests/unit/test_x.c
+		echo '/* table 2.1: A-1, A-2 (T-1), I-1. UTF-8, GPL-2, SHA-1 */' >coordinator/set.c
+		echo 'Test(x, y) /* table of 2.1; A-1; "A-2", T-1 I-1 */' >tests/unit/test_x.c
 		echo 'row "A-1: S fails"' >tests/integration/events.sh
 	)
 }
@@ -154,6 +164,9 @@ small
 t_is "a row that is there" "$(rows_missing "$T_TMP/tree")" ""
 sed -i 's/S fails/S dies/' "$T_TMP/tree/docs/protocol.md"
 t_is "a row that is not" "$(rows_missing "$T_TMP/tree")" "S dies"
+t_is "a table that is there" "$(tables_missing "$T_TMP/tree")" ""
+sed -i 's/2\.1/2.11/' "$T_TMP/tree/tests/unit/test_x.c"
+t_is "a table that is not" "$(tables_missing "$T_TMP/tree")" "2.1: not in tests/unit"
 
 # ---- ours ----
 
@@ -163,4 +176,5 @@ t_ok "all of them" [ "$(rules_of "$UMBRA_SOURCE" | wc -l)" -ge 182 ]
 t_is "each rule is named where it is kept and where it is shown, or its absence explained" \
 	"$(faults "$UMBRA_SOURCE" | LC_ALL=C sort)" ""
 t_is "each row of the test table of section 4 is in tests/integration/events.sh" "$(rows_missing "$UMBRA_SOURCE")" ""
+t_is "the tables of states are named" "$(tables_missing "$UMBRA_SOURCE")" ""
 t_done

@@ -1,3 +1,4 @@
+/* Snapshot sets: table 2.3 of the protocol, with providers that fail at each of its steps. */
 #include <criterion/criterion.h>
 
 #include "tests/support/coord_fake.h"
