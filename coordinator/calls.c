@@ -104,6 +104,12 @@ void coord_call_refresh_then(struct coord_peer *peer, json_t *params, enum coord
 			     struct coord_provider *only, void (*fn)(void *peer))
 {
 	peer->params = json_incref(params);
+	coord_call_refresh_again(peer, ask, only, fn);
+}
+
+void coord_call_refresh_again(struct coord_peer *peer, enum coord_ask ask,
+			      struct coord_provider *only, void (*fn)(void *peer))
+{
 	peer->refresh = coord_refresh_start(&peer->server->core.registry, ask, only, fn, peer);
 	if (peer->refresh)
 		peer->cancel = cancel_refresh;
@@ -170,6 +176,27 @@ static int add_warning(json_t *list, const struct coord_provider *p, const char 
 		list, json_sprintf("%s: %s", log_quote(where, sizeof(where), p->tree.path), what));
 }
 
+/* D-14: exposures that could not be made again. */
+static int add_exposed_warnings(json_t *list, const struct coord_provider *p)
+{
+	const struct coord_snapshot *sn;
+	int r = 0;
+
+	TAILQ_FOREACH(sn, &p->snapshots, link) {
+		CLEANUP(free_p) char *text = NULL;
+
+		if (!coord_snapshot_shown(sn) || !sn->exposed_problem)
+			continue;
+		if (asprintf(&text, "snapshot %s is exposed, but not mounted: %s", sn->s.id,
+			     sn->exposed_problem) < 0) {
+			text = NULL;
+			return -1;
+		}
+		r |= add_warning(list, p, text);
+	}
+	return r;
+}
+
 static json_t *warnings(const struct coord_peer *peer)
 {
 	const struct coord_provider *p;
@@ -183,6 +210,7 @@ static json_t *warnings(const struct coord_peer *peer)
 			r |= add_warning(list, p, p->tree.fault);
 		for (size_t i = 0; i < p->tree.nwarnings; i++)
 			r |= add_warning(list, p, p->tree.warnings[i]);
+		r |= add_exposed_warnings(list, p);
 	}
 	if (r == 0)
 		return list;
@@ -202,21 +230,46 @@ static size_t count_snapshots(const struct coord_peer *peer)
 	return n;
 }
 
+static json_t *exposed(const struct coord_peer *peer)
+{
+	const struct coord_provider *p;
+	const struct coord_snapshot *sn;
+	json_t *list = json_array();
+	int r = list ? 0 : -1;
+
+	TAILQ_FOREACH(p, &peer->server->core.registry.providers, link)
+		TAILQ_FOREACH(sn, &p->snapshots, link)
+			if (coord_peer_sees(peer, p) && coord_snapshot_shown(sn) &&
+			    sn->exposed_path)
+				r |= json_array_append_new(list, coord_json_snapshot(p, sn));
+	if (r == 0)
+		return list;
+	json_decref(list);
+	return NULL;
+}
+
 static void reply_status(void *data)
 {
 	struct coord_peer *peer = data;
 
 	peer->refresh = NULL;
 	coord_peer_reply(peer,
-			 json_pack("{s:o, s:o, s:o, s:I, s:o}", "info", info(peer->server), "trees",
-				   trees(peer), "sessions", sessions(peer), "snapshots",
-				   (json_int_t)count_snapshots(peer), "warnings", warnings(peer)),
+			 json_pack("{s:o, s:o, s:o, s:I, s:o, s:o}", "info", info(peer->server),
+				   "trees", trees(peer), "sessions", sessions(peer), "snapshots",
+				   (json_int_t)count_snapshots(peer), "warnings", warnings(peer),
+				   "exposed", exposed(peer)),
 			 -1);
+}
+
+/* Sizes, then what is exposed: somebody may have unmounted it. */
+static void status_list(void *data)
+{
+	coord_call_refresh_again(data, ASK_LIST, NULL, reply_status);
 }
 
 static void get_status(struct coord_peer *peer, json_t *params)
 {
-	coord_call_refresh_then(peer, params, ASK_USAGE, NULL, reply_status);
+	coord_call_refresh_then(peer, params, ASK_USAGE, NULL, status_list);
 }
 
 static void reply_trees(void *data)

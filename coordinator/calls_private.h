@@ -45,4 +45,8 @@ bool coord_call_allowed(struct coord_peer *peer, enum coord_call call);
 void coord_call_refresh_then(struct coord_peer *peer, json_t *params, enum coord_ask ask,
 			     struct coord_provider *only, void (*fn)(void *peer));
 
+/* The same for a call that keeps its params already. */
+void coord_call_refresh_again(struct coord_peer *peer, enum coord_ask ask,
+			      struct coord_provider *only, void (*fn)(void *peer));
+
 #endif

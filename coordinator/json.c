@@ -202,7 +202,11 @@ json_t *coord_json_snapshot(const struct coord_provider *p, const struct coord_s
 	     put(o, "stored_bytes", json_integer((json_int_t)s->stored_bytes)) &&
 	     put(o, "changed_files", json_integer((json_int_t)s->changed_files)) &&
 	     put(o, "in_use", json_integer(sn->in_use)) &&
-	     put_text(o, "state", coord_name_snapshot_state(s->state));
+	     put_text(o, "state", coord_name_snapshot_state(s->state)) &&
+	     put(o, "exposed_locally", json_boolean(sn->exposed_path)) && /* C-4, C-13 */
+	     put_path(o, "exposed_path", sn->exposed_path) &&
+	     put_path(o, "exposed_subdir", sn->exposed_subdir) &&
+	     put_text(o, "exposed_problem", sn->exposed_problem);
 	return finished(o, ok);
 }
 
@@ -342,6 +346,12 @@ static json_t *question_arguments(const struct coord_question *q)
 	case ASK_SERVE:
 		o = json_pack("{s:I}", "epoch", (json_int_t)q->epoch);
 		return finished(o, put_path(o, "mountpoint", q->mountpoint));
+	case ASK_EXPOSE:
+		o = json_pack("{s:I}", "epoch", (json_int_t)q->epoch);
+		return finished(o, put_path(o, "path", q->mountpoint) &&
+					   put_path(o, "subdir", q->subdir));
+	case ASK_UNEXPOSE:
+		return json_pack("{s:I, s:b}", "epoch", (json_int_t)q->epoch, "force", q->force);
 	case ASK_DIFF:
 		return json_pack("{s:I, s:I}", "epoch_a", (json_int_t)q->epoch, "epoch_b",
 				 (json_int_t)q->other_epoch);
@@ -444,6 +454,22 @@ static void snapshot_free_p(struct coord_snapshot **sn)
 	coord_snapshot_free(*sn);
 }
 
+/* {path, subdir?, problem?}; absent: it is not exposed. */
+static void read_exposed(struct coord_params *p, struct coord_snapshot *sn)
+{
+	struct coord_params e = { .object = member(p, "exposed") };
+	const char *problem;
+
+	if (!e.object)
+		return;
+	problem = coord_param_text(&e, "problem");
+	sn->exposed_path = umbra_json_get_path(e.object, "path");
+	sn->exposed_subdir = umbra_json_get_path(e.object, "subdir");
+	sn->exposed_problem = problem ? strdup(problem) : NULL;
+	if (!sn->exposed_path || e.bad)
+		bad(p, "exposed");
+}
+
 static int read_snapshot(const json_t *object, struct coord_snapshot **ret, const char **ret_bad)
 {
 	CLEANUP(snapshot_free_p) struct coord_snapshot *sn = calloc(1, sizeof(*sn));
@@ -475,6 +501,7 @@ static int read_snapshot(const json_t *object, struct coord_snapshot **ret, cons
 	s->stored_bytes = read_count(&p, "stored_bytes");
 	s->changed_files = read_count(&p, "changed_files");
 	sn->in_use = (uint32_t)read_count(&p, "in_use");
+	read_exposed(&p, sn);
 	if (p.bad) {
 		*ret_bad = p.bad;
 		return -EINVAL;

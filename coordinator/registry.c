@@ -22,10 +22,11 @@ struct coord_pending {
 };
 
 static const char *const ask_names[ASK_COUNT] = {
-	[ASK_PREPARE] = "prepare", [ASK_UNPREPARE] = "unprepare", [ASK_HOLD] = "hold",
-	[ASK_OPEN] = "open",	   [ASK_RELEASE] = "release",	  [ASK_COMMIT] = "commit",
-	[ASK_DROP] = "drop",	   [ASK_USAGE] = "usage",	  [ASK_LIST] = "list",
-	[ASK_SERVE] = "serve",	   [ASK_DIFF] = "diff",
+	[ASK_PREPARE] = "prepare",   [ASK_UNPREPARE] = "unprepare", [ASK_HOLD] = "hold",
+	[ASK_OPEN] = "open",	     [ASK_RELEASE] = "release",	    [ASK_COMMIT] = "commit",
+	[ASK_DROP] = "drop",	     [ASK_USAGE] = "usage",	    [ASK_LIST] = "list",
+	[ASK_SERVE] = "serve",	     [ASK_DIFF] = "diff",	    [ASK_EXPOSE] = "expose",
+	[ASK_UNEXPOSE] = "unexpose",
 };
 
 const char *coord_ask_name(enum coord_ask ask)
@@ -51,6 +52,9 @@ void coord_snapshot_free(struct coord_snapshot *sn)
 	if (!sn)
 		return;
 	free(sn->s.extra);
+	free(sn->exposed_path);
+	free(sn->exposed_subdir);
+	free(sn->exposed_problem);
 	free(sn);
 }
 
@@ -320,9 +324,9 @@ void coord_provider_insert(struct coord_provider *p, struct coord_snapshot *sn)
 		TAILQ_INSERT_HEAD(&p->snapshots, sn, link);
 }
 
-static const struct coord_snapshot *in_list(const struct coord_snapshot_list *list, uint64_t epoch)
+static struct coord_snapshot *in_list(const struct coord_snapshot_list *list, uint64_t epoch)
 {
-	const struct coord_snapshot *sn;
+	struct coord_snapshot *sn;
 
 	TAILQ_FOREACH(sn, list, link)
 		if (sn->s.epoch == epoch)
@@ -330,19 +334,30 @@ static const struct coord_snapshot *in_list(const struct coord_snapshot_list *li
 	return NULL;
 }
 
+static void exchange(char **a, char **b)
+{
+	char *was = *a;
+
+	*a = *b;
+	*b = was;
+}
+
 void coord_provider_update(struct coord_provider *p, uint64_t serial,
-			   const struct coord_snapshot_list *list)
+			   struct coord_snapshot_list *list)
 {
 	struct coord_snapshot *sn = TAILQ_FIRST(&p->snapshots);
 
 	while (sn) {
 		struct coord_snapshot *after = TAILQ_NEXT(sn, link);
-		const struct coord_snapshot *news = in_list(list, sn->s.epoch);
+		struct coord_snapshot *news = in_list(list, sn->s.epoch);
 
 		if (news) {
 			sn->s.stored_bytes = news->s.stored_bytes;
 			sn->s.changed_files = news->s.changed_files;
 			sn->in_use = news->in_use;
+			exchange(&sn->exposed_path, &news->exposed_path);
+			exchange(&sn->exposed_subdir, &news->exposed_subdir);
+			exchange(&sn->exposed_problem, &news->exposed_problem);
 		} else if (serial > sn->known_at) {
 			coord_provider_remove(p, sn); /* the list was made after it became known */
 		}

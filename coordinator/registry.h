@@ -43,6 +43,8 @@ struct coord_snapshot {
 	TAILQ_ENTRY(coord_snapshot) link;
 	struct cow_snapshot s;
 	uint32_t in_use;
+	/* C-10, C-13; owned, NULL: it is not exposed, all of it is shown, it is mounted there */
+	char *exposed_path, *exposed_subdir, *exposed_problem;
 	bool doomed;	   /* found unfinished or left over (N-7): shown to nobody, being dropped */
 	uint64_t known_at; /* the provider's serial when it became known */
 };
@@ -66,6 +68,8 @@ enum coord_ask {
 	ASK_LIST,
 	ASK_SERVE,
 	ASK_DIFF,
+	ASK_EXPOSE,
+	ASK_UNEXPOSE,
 	ASK_COUNT
 };
 
@@ -75,12 +79,13 @@ const char *coord_ask_name(enum coord_ask ask);
 struct coord_question {
 	enum coord_ask ask;
 	uint64_t serial;		 /* filled in by coord_provider_ask */
-	uint64_t epoch;			 /* commit, drop, serve, diff */
+	uint64_t epoch;			 /* commit, drop, serve, diff, expose, unexpose */
 	uint64_t other_epoch;		 /* diff; 0: the live tree */
-	bool force;			 /* drop (D-12) */
+	bool force;			 /* drop, unexpose (D-12) */
 	uint32_t wait_ms, limit_ms;	 /* hold */
 	const struct cow_snapshot *open; /* open; borrowed */
-	const char *mountpoint;		 /* serve; borrowed */
+	const char *mountpoint;		 /* serve, expose (NULL: the default place); borrowed */
+	const char *subdir;		 /* expose, NULL: all of the snapshot; borrowed */
 	int fd;				 /* serve; borrowed; only read when ask is ASK_SERVE */
 };
 
@@ -182,9 +187,9 @@ struct coord_snapshot *coord_provider_by_epoch(struct coord_provider *p, uint64_
 void coord_provider_remove(struct coord_provider *p, struct coord_snapshot *sn);
 /* Make it known; taken. Lists are in the order of epochs. */
 void coord_provider_insert(struct coord_provider *p, struct coord_snapshot *sn);
-/* Bring numbers up to date from a `list` answer asked with that serial; removes what is not in it
- * any more. */
+/* Bring numbers and exposures up to date from a `list` answer asked with that serial, whose texts are
+ * exchanged for the old ones; removes what is not in it any more. */
 void coord_provider_update(struct coord_provider *p, uint64_t serial,
-			   const struct coord_snapshot_list *list);
+			   struct coord_snapshot_list *list);
 
 #endif

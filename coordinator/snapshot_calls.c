@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Snapshots that are there: listed, deleted, served, compared. */
+/* Snapshots that are there: listed, deleted, served, compared, exposed. */
 #include "coordinator/calls_private.h"
 
 #include "coordinator/client/client.h"
+#include "coordinator/name.h"
 #include "cow/base/cleanup.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SERVE_MS 10000
 #define DIFF_MS 600000
+#define EXPOSE_MS 60000
 
 /* A snapshot this peer may see (N-4, S-12), or NULL. */
 static struct coord_snapshot *find_snapshot(struct coord_peer *peer, const char *id,
@@ -308,11 +312,123 @@ static void diff(struct coord_peer *peer, json_t *params)
 	ask_provider(peer, provider, &q, DIFF_MS, on_diff);
 }
 
+/* ---- exposing (C-10) ---- */
+
+/* umbrafs mounts with its own rights at a place that the caller names, as mount(8) does for root: so only root and
+ * the user whose daemons these are may have it do so. A member of the group or a tree's owner would get another's rights
+ * (S-12 lets them see and delete); they have `umbra mount`. */
+static bool may_expose(const struct coord_peer *peer)
+{
+	return peer->uid == 0 || peer->uid == geteuid();
+}
+
+/* The snapshot that a call is about; NULL: answered. */
+static struct coord_snapshot *find_exposable(struct coord_peer *peer, const char *id,
+					     struct coord_provider **ret)
+{
+	struct coord_snapshot *sn = find_snapshot(peer, id, ret);
+
+	if (!sn)
+		refuse_snapshot(peer);
+	else if (!may_expose(peer))
+		coord_peer_refuse(peer, UMBRA_E_ACCESS_DENIED,
+				  "snapshots here are exposed by root alone (try: umbra mount)");
+	else
+		return sn;
+	return NULL;
+}
+
+/* From the snapshot's root on, with or without a slash at the start; as "a/b", and "" for its root. */
+static char *subdir_param(struct coord_params *p)
+{
+	CLEANUP(free_p) char *given = umbra_json_get_path(p->object, "subdir");
+	CLEANUP(free_p) char *path = NULL;
+
+	if (!given) {
+		if (errno != ENOENT && !p->bad)
+			p->bad = "subdir";
+		return NULL;
+	}
+	if (asprintf(&path, "/%s", given) < 0) {
+		path = NULL;
+		return NULL;
+	}
+	if (!coord_name_normal_path(path)) {
+		p->bad = p->bad ? p->bad : "subdir";
+		return NULL;
+	}
+	memmove(path, path + 1, strlen(path));
+	return TAKE(path);
+}
+
+/* The answer shows where it is. */
+static void on_exposed(void *data, struct coord_answer *a)
+{
+	struct coord_peer *peer = data;
+	const char *id = json_string_value(json_object_get(peer->params, "snapshot_id"));
+	struct coord_provider *provider;
+
+	peer->pending = NULL;
+	if (a->error != UMBRA_OK)
+		refuse_answer(peer, a);
+	else if (!find_snapshot(peer, id, &provider))
+		refuse_snapshot(peer);
+	else
+		coord_call_refresh_again(peer, ASK_LIST, provider, reply_properties);
+}
+
+static void expose(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	const char *id = coord_param_string(&p, "snapshot_id");
+	CLEANUP(free_p) char *path = coord_param_path(&p, "path", false);
+	CLEANUP(free_p) char *subdir = subdir_param(&p);
+	struct coord_question q = { .ask = ASK_EXPOSE, .mountpoint = path, .subdir = subdir };
+	struct coord_provider *provider;
+	const struct coord_snapshot *sn;
+
+	if (coord_call_refused_params(peer, &p) || !coord_call_allowed(peer, CALL_EXPOSE))
+		return;
+	sn = find_exposable(peer, id, &provider);
+	if (!sn)
+		return;
+	if (!cow_context_persistent(sn->s.context) || /* C-7 */
+	    cow_context_client_accessible(sn->s.context)) {
+		coord_peer_refuse(
+			peer, UMBRA_E_UNSUPPORTED_CONTEXT,
+			"only snapshots of the contexts app-rollback and nas-rollback can be "
+			"exposed (try: umbra mount)");
+		return;
+	}
+	q.epoch = sn->s.epoch;
+	peer->params = json_incref(params);
+	ask_provider(peer, provider, &q, EXPOSE_MS, on_exposed);
+}
+
+static void unexpose(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	const char *id = coord_param_string(&p, "snapshot_id");
+	struct coord_question q = { .ask = ASK_UNEXPOSE, .force = coord_param_bool(&p, "force") };
+	struct coord_provider *provider;
+	const struct coord_snapshot *sn;
+
+	if (coord_call_refused_params(peer, &p) || !coord_call_allowed(peer, CALL_EXPOSE))
+		return;
+	sn = find_exposable(peer, id, &provider);
+	if (!sn)
+		return;
+	q.epoch = sn->s.epoch;
+	ask_provider(peer, provider, &q, EXPOSE_MS, on_served);
+}
+
 const struct coord_method coord_snapshot_methods[] = {
 	{ .name = "io.umbra.GetSnapshotProperties", .call = get_snapshot_properties },
 	{ .name = "io.umbra.Query", .call = query },
 	{ .name = "io.umbra.DeleteSnapshots", .call = delete_snapshots },
 	{ .name = "io.umbra.ServeSnapshot", .call = serve_snapshot },
 	{ .name = "io.umbra.Diff", .call = diff },
+	{ .name = "io.umbra.Expose", .call = expose },
+	{ .name = "io.umbra.Unexpose", .call = unexpose },
 	{ 0 },
 };

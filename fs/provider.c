@@ -22,6 +22,7 @@
 #include "cow/epoch.h"
 #include "cow/gate.h"
 #include "fs/idmap.h"
+#include "fs/provider_expose.h"
 #include "fs/serve.h"
 #include "fs/snap.h"
 
@@ -29,6 +30,8 @@
 #define BACKOFF_MAX_MS 2000u
 #define DROP_TRIES 20u /* waiting for the kernel to forget a snapshot that nobody uses any more */
 #define DROP_PAUSE_US 50000u
+#define EXPOSE_WAIT_MS                                                                             \
+	5000u /* registration waits for exposures, but not for ever: their places may hang */
 
 DEFINE_CLEANUP(json_decref_p, json_t *, json_decref)
 
@@ -47,14 +50,17 @@ struct queue {
 };
 
 struct fs_provider {
-	struct ulock lock;   /* rank LEAF; guards the fields up to the blank line */
-	pthread_cond_t cond; /* the slow thread waits for work */
+	struct ulock lock;    /* rank LEAF; guards the fields up to the blank line */
+	pthread_cond_t cond;  /* the slow thread waits for work */
+	pthread_cond_t ready; /* the connection thread waits for `restored` */
 	struct queue slow, out;
 	unsigned long session; /* counts connections: an answer for a former one is thrown away */
+	bool restored;	       /* what was exposed is so again, or cannot be */
 	bool stop;
 
 	struct fs *fs;
 	struct fs_serve *serve;
+	struct fs_exposures *exposures; /* changed by the slow thread alone */
 	char *socket;
 	int wake_fd;  /* eventfd: something is in `out`, or stop */
 	bool holding; /* connection thread only */
@@ -150,9 +156,10 @@ static void to_out(struct fs_provider *p, unsigned long session, struct item *it
 /* ---- answers ---- */
 
 struct answer {
-	json_t *result;	   /* owned */
-	int fd;		   /* owned */
-	const char *error; /* a name of protocol section 10; NULL: from r */
+	json_t *result;			  /* owned */
+	int fd;				  /* owned */
+	const char *error;		  /* a name of protocol section 10; NULL: from r */
+	char message[FS_EXPOSE_WHY_SIZE]; /* "": a general one */
 };
 
 static const char *error_name(int r)
@@ -172,6 +179,9 @@ static const char *error_name(int r)
 		return "maximum-number-of-snapshots-reached";
 	case -EINVAL:
 	case -EBADF:
+	case -ELOOP:
+	case -ENAMETOOLONG:
+	case -ENOTDIR:
 		return "invalid-argument";
 	case -ENOMEM:
 		return "out-of-memory";
@@ -199,7 +209,8 @@ static struct item *make_answer(struct fs_provider *p, const char *call, json_in
 		json_object_set_new(params, "error",
 				    json_string(a->error ? a->error : error_name(r)));
 		json_object_set_new(params, "errno", json_integer(r));
-		json_object_set_new(params, "message", json_string(text));
+		json_object_set_new(params, "message",
+				    json_string(*a->message ? a->message : text));
 	}
 	if (params && r >= 0)
 		json_object_set(params, "result", a->result);
@@ -248,6 +259,7 @@ static json_t *tree_json(struct fs_provider *p)
 
 static json_t *snapshot_json(struct fs_provider *p, const struct cow_snapshot *s)
 {
+	json_t *exposed = fs_exposures_json(p->exposures, s->epoch);
 	json_t *o = json_pack("{s:I, s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:i}",
 			      "epoch", (json_int_t)s->epoch, "id", s->id, "set_id", s->set_id,
 			      "context", (int)s->context, "state",
@@ -260,6 +272,10 @@ static json_t *snapshot_json(struct fs_provider *p, const struct cow_snapshot *s
 
 	if (o && s->extra)
 		json_object_set_new(o, "extra", json_string(s->extra));
+	if (o && exposed)
+		json_object_set_new(o, "exposed", exposed);
+	else
+		json_decref(exposed);
 	return o;
 }
 
@@ -396,13 +412,16 @@ static void name_of(struct cow_store *st, uint64_t epoch, char name[COW_LABEL_MA
 }
 
 /* The kernel's memory of names under .snapshots counts as use: make it forget first, which takes it a moment. */
-static int cmd_drop(struct fs_provider *p, const json_t *args)
+static int cmd_drop(struct fs_provider *p, const json_t *args, struct answer *a)
 {
 	uint64_t epoch = (uint64_t)get_int(args, "epoch", 0);
 	bool force = json_is_true(json_object_get(args, "force"));
 	char name[COW_LABEL_MAX + 1];
 	int r = -EBUSY;
 
+	if (!force && fs_exposures_has(p->exposures, epoch, a->message)) /* D-12 */
+		return r;
+	a->message[0] = '\0';
 	name_of(p->fs->store, epoch, name);
 	for (unsigned i = 0; i < DROP_TRIES && r == -EBUSY; i++) {
 		if (i)
@@ -415,6 +434,8 @@ static int cmd_drop(struct fs_provider *p, const json_t *args)
 	}
 	if (r == 0 && *name)
 		fs_snap_dropped(p->fs, name);
+	if (r == 0)
+		fs_exposures_sweep(p->exposures);
 	return r;
 }
 
@@ -424,10 +445,26 @@ static int cmd_serve(struct fs_provider *p, const json_t *args, int *fd)
 	int r = *fd < 0 ? -EBADF : 0;
 
 	if (r == 0)
-		r = fs_serve_start(p->serve, (uint64_t)get_int(args, "epoch", 0), TAKE_FD(*fd),
-				   mountpoint ? mountpoint : "?");
+		r = fs_serve_start(p->serve, (uint64_t)get_int(args, "epoch", 0), NULL,
+				   TAKE_FD(*fd), mountpoint ? mountpoint : "?", NULL);
 	free(mountpoint);
 	return r;
+}
+
+/* C-10 */
+static int cmd_expose(struct fs_provider *p, const json_t *args, struct answer *a)
+{
+	CLEANUP(free_p) char *path = umbra_json_get_path(args, "path");
+	CLEANUP(free_p) char *subdir = umbra_json_get_path(args, "subdir");
+
+	return fs_exposures_add(p->exposures, (uint64_t)get_int(args, "epoch", 0), path, subdir,
+				a->message);
+}
+
+static int cmd_unexpose(struct fs_provider *p, const json_t *args, struct answer *a)
+{
+	return fs_exposures_remove(p->exposures, (uint64_t)get_int(args, "epoch", 0),
+				   json_is_true(json_object_get(args, "force")), a->message);
 }
 
 struct diff_out {
@@ -482,7 +519,12 @@ static int cmd_diff(struct fs_provider *p, const json_t *args, struct answer *a)
 
 static bool is_slow(const char *call)
 {
-	return strcmp(call, "drop") == 0 || strcmp(call, "diff") == 0 || strcmp(call, "serve") == 0;
+	static const char *const slow[] = { "drop", "diff", "serve", "expose", "unexpose" };
+
+	for (size_t i = 0; i < sizeof(slow) / sizeof(slow[0]); i++)
+		if (strcmp(call, slow[i]) == 0)
+			return true;
+	return false;
 }
 
 static void run_slow(struct fs_provider *p, struct item *it)
@@ -492,12 +534,17 @@ static void run_slow(struct fs_provider *p, struct item *it)
 
 	if (strcmp(it->call, "!forget") == 0) {
 		fs_snap_dropped(p->fs, json_string_value(it->params));
+		fs_exposures_sweep(p->exposures); /* F-11 */
 		return;
 	}
 	if (strcmp(it->call, "drop") == 0)
-		r = cmd_drop(p, it->params);
+		r = cmd_drop(p, it->params, &a);
 	else if (strcmp(it->call, "diff") == 0)
 		r = cmd_diff(p, it->params, &a);
+	else if (strcmp(it->call, "expose") == 0)
+		r = cmd_expose(p, it->params, &a);
+	else if (strcmp(it->call, "unexpose") == 0)
+		r = cmd_unexpose(p, it->params, &a);
 	else
 		r = cmd_serve(p, it->params, &it->fd);
 	to_out(p, it->session, make_answer(p, it->call, it->serial, r, &a));
@@ -507,7 +554,10 @@ static void *slow_thread(void *arg)
 {
 	struct fs_provider *p = arg;
 
+	fs_exposures_restore(p->exposures); /* D-14 */
 	ulock_lock(&p->lock);
+	p->restored = true;
+	pthread_cond_signal(&p->ready);
 	while (!p->stop) {
 		CLEANUP(item_free_p) struct item *it = take_locked(&p->slow);
 
@@ -651,11 +701,23 @@ static void pause_ms(struct fs_provider *p, unsigned ms)
 		drain(p->wake_fd);
 }
 
+/* Whoever protected a directory finds everything exposed as before: the tree is known only then. */
+static void await_restored(struct fs_provider *p)
+{
+	uint64_t deadline_ns = clock_deadline_ms(EXPOSE_WAIT_MS);
+
+	ulock_lock(&p->lock);
+	while (!p->restored && !p->stop && ulock_wait_until(&p->lock, &p->ready, deadline_ns) == 0)
+		;
+	ulock_unlock(&p->lock);
+}
+
 static void *conn_thread(void *arg)
 {
 	struct fs_provider *p = arg;
 	unsigned backoff = BACKOFF_MIN_MS;
 
+	await_restored(p);
 	while (!stopping(p)) {
 		struct umbra_client *c = NULL;
 
@@ -713,6 +775,7 @@ struct fs_provider *fs_provider_start(struct fs *fs, const char *socket)
 		return NULL;
 	ulock_init(&p->lock, RANK_LEAF);
 	ulock_cond_init(&p->cond);
+	ulock_cond_init(&p->ready);
 	p->slow.tail = &p->slow.head;
 	p->out.tail = &p->out.head;
 	p->session = 1;
@@ -720,9 +783,11 @@ struct fs_provider *fs_provider_start(struct fs *fs, const char *socket)
 	p->socket = socket ? strdup(socket) : NULL;
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	p->serve = fs_serve_new(fs->store, fs->below_fd);
-	if (p->wake_fd < 0 || !p->serve || (socket && !p->socket) ||
+	p->exposures = p->serve ? fs_exposures_new(fs, p->serve, socket) : NULL;
+	if (p->wake_fd < 0 || !p->exposures || (socket && !p->socket) ||
 	    pthread_create(&p->slow_thread, NULL, slow_thread, p) != 0) {
 		close_p(&p->wake_fd);
+		fs_exposures_free(p->exposures);
 		fs_serve_free(p->serve);
 		free(p->socket);
 		free(p);
@@ -740,15 +805,18 @@ void fs_provider_stop(struct fs_provider *p)
 	ulock_lock(&p->lock);
 	p->stop = true;
 	pthread_cond_signal(&p->cond);
+	pthread_cond_signal(&p->ready);
 	ulock_unlock(&p->lock);
 	poke(p);
 	pthread_join(p->conn_thread, NULL);
 	pthread_join(p->slow_thread, NULL);
+	fs_exposures_free(p->exposures);
 	fs_serve_free(p->serve);
 	clear_locked(&p->slow);
 	clear_locked(&p->out);
 	close(p->wake_fd);
 	pthread_cond_destroy(&p->cond);
+	pthread_cond_destroy(&p->ready);
 	ulock_done(&p->lock);
 	free(p->socket);
 	free(p);

@@ -3,7 +3,7 @@
  * Job:     register the tree, execute the coordinator's commands on the store, report what happened by itself;
  *	    connect again when the coordinator is gone.
  * Threads: two of its own: one for the connection and whatever is quick, so that a hold waits for nothing; one for
- *	    what may take long (drop, diff, serve).
+ *	    what may take long (drop, diff, serve, expose, unexpose), which first of all exposes again what was exposed.
  * Rules:   H-3: the end of the connection ends a hold at once. H-2: nothing is logged while one is in force. */
 #ifndef UMBRA_FS_PROVIDER_H
 #define UMBRA_FS_PROVIDER_H
@@ -15,7 +15,7 @@ struct fs_provider;
 
 /* `socket` NULL: the usual one. NULL: out of memory. */
 struct fs_provider *fs_provider_start(struct fs *fs, const char *socket);
-/* Ends the hold, the connection and every served snapshot. NULL is fine. */
+/* Ends the hold, the connection, every exposure (they stay recorded) and every served snapshot. NULL is fine. */
 void fs_provider_stop(struct fs_provider *p);
 
 /* cow_options.on_drop. */

@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -28,13 +30,15 @@ struct served {
 	struct cow_view *view;
 	struct fs_loop loop;
 	uint64_t epoch;
+	uint64_t no;
 	pthread_t thread;
 	bool over; /* guarded by the owner's lock: the thread can be joined */
 };
 
 struct fs_serve {
-	struct ulock lock; /* rank LEAF; guards the list */
+	struct ulock lock; /* rank LEAF; guards the list and the number */
 	struct served *list;
+	uint64_t last_no;
 
 	struct cow_store *store;
 	int below_fd;
@@ -135,8 +139,54 @@ static bool is_fuse_fd(int fd)
 	       st.st_rdev == makedev(FUSE_DEV_MAJOR, FUSE_DEV_MINOR);
 }
 
-/* A world with the snapshot's root for a root. */
-static int make_world(struct fs_serve *sv, struct served *s)
+DEFINE_CLEANUP(vnode_put_p, struct cow_vnode *, cow_vnode_put)
+
+/* One part of a path, and what follows it. Returns its length, 0 at the end, or -errno. */
+static int next_part(const char **path, char ret_name[NAME_MAX + 1])
+{
+	size_t len;
+
+	*path += strspn(*path, "/");
+	len = strcspn(*path, "/");
+	if (len > NAME_MAX)
+		return -ENAMETOOLONG;
+	memcpy(ret_name, *path, len);
+	ret_name[len] = '\0';
+	*path += len;
+	return strcmp(ret_name, ".") == 0 || strcmp(ret_name, "..") == 0 ? -EINVAL : (int)len;
+}
+
+/* C-10: the directory of the snapshot that is to be shown. Links are not followed: they may lead out. */
+static int find_root(struct cow_view *view, const char *subdir, struct cow_vnode **ret)
+{
+	CLEANUP(vnode_put_p) struct cow_vnode *vn = NULL;
+	struct cow_vnode *next;
+	char name[NAME_MAX + 1];
+	struct statx sx;
+	int r;
+
+	r = cow_vnode_root(view, &vn);
+	while (r == 0 && (r = next_part(&subdir, name)) > 0) {
+		r = cow_vnode_lookup(vn, name, &next);
+		if (r == 0) {
+			cow_vnode_put(vn);
+			vn = next;
+		}
+	}
+	if (r == 0)
+		r = cow_vnode_stat(vn, &sx);
+	if (r < 0)
+		return r;
+	if (!S_ISDIR(sx.stx_mode))
+		return -ENOTDIR;
+	if (cow_vnode_is_foreign(vn))
+		return -EXDEV;
+	*ret = TAKE(vn);
+	return 0;
+}
+
+/* A world with that directory of the snapshot for a root. */
+static int make_world(struct fs_serve *sv, struct served *s, const char *subdir)
 {
 	struct cow_vnode *root;
 	uint64_t ino;
@@ -146,7 +196,7 @@ static int make_world(struct fs_serve *sv, struct served *s)
 	if (r < 0)
 		return r;
 	cow_view_use(s->view);
-	r = cow_vnode_root(s->view, &root);
+	r = find_root(s->view, subdir ? subdir : "", &root);
 	if (r < 0)
 		return r;
 	ino = cow_vnode_ino(root);
@@ -178,7 +228,8 @@ static int make_session(struct served *s, int fuse_fd)
 	return 0;
 }
 
-int fs_serve_start(struct fs_serve *sv, uint64_t epoch, int fuse_fd, const char *mountpoint)
+int fs_serve_start(struct fs_serve *sv, uint64_t epoch, const char *subdir, int fuse_fd,
+		   const char *mountpoint, uint64_t *ret_no)
 {
 	CLEANUP(close_p) int fd = fuse_fd;
 	CLEANUP(served_free_p) struct served *s = NULL;
@@ -193,7 +244,7 @@ int fs_serve_start(struct fs_serve *sv, uint64_t epoch, int fuse_fd, const char 
 	s->owner = sv;
 	s->epoch = epoch;
 	s->world.below_fd = fcntl(sv->below_fd, F_DUPFD_CLOEXEC, 0);
-	r = make_world(sv, s);
+	r = make_world(sv, s, subdir);
 	if (r == 0)
 		r = make_session(s, fd);
 	if (r < 0)
@@ -202,6 +253,9 @@ int fs_serve_start(struct fs_serve *sv, uint64_t epoch, int fuse_fd, const char 
 	ulock_lock(&sv->lock);
 	r = -pthread_create(&s->thread, NULL, serve_thread, s);
 	if (r == 0) {
+		s->no = ++sv->last_no;
+		if (ret_no)
+			*ret_no = s->no;
 		s->next = sv->list;
 		sv->list = s;
 	}
@@ -224,4 +278,16 @@ unsigned fs_serve_count(struct fs_serve *sv, uint64_t epoch)
 		n += s->epoch == epoch;
 	ulock_unlock(&sv->lock);
 	return n;
+}
+
+bool fs_serve_lives(struct fs_serve *sv, uint64_t no)
+{
+	bool lives = false;
+
+	collect(sv);
+	ulock_lock(&sv->lock);
+	for (struct served *s = sv->list; s; s = s->next)
+		lives |= s->no == no && !s->over;
+	ulock_unlock(&sv->lock);
+	return lives;
 }

@@ -18,10 +18,18 @@ void fs_serve_free(struct fs_serve *sv);
 
 /**
  * Serve snapshot `epoch` on `fuse_fd`. Returns as soon as requests are taken.
+ * @subdir   directory of the snapshot that is to be the root, from its root on, without "." and ".."; "" or NULL:
+ *	     all of it
  * @fuse_fd  mounted, no request answered yet; taken, also on failure
- * Returns 0; -ENOENT no such snapshot; -EBADF not a /dev/fuse descriptor.
+ * @ret_no   number of this session, never 0, never used again; NULL: not wanted
+ * Returns 0; -ENOENT no such snapshot, or no such directory in it; -ENOTDIR; -EXDEV it is a mount in the tree, of which
+ * the snapshot has nothing (N-5); -EINVAL bad subdir; -EBADF not a /dev/fuse descriptor.
  */
-int fs_serve_start(struct fs_serve *sv, uint64_t epoch, int fuse_fd, const char *mountpoint);
+int fs_serve_start(struct fs_serve *sv, uint64_t epoch, const char *subdir, int fuse_fd,
+		   const char *mountpoint, uint64_t *ret_no);
+
+/* Is that session's mount still there? One that was detached lives on for its last user. */
+bool fs_serve_lives(struct fs_serve *sv, uint64_t no);
 
 /* Sessions that serve this snapshot. */
 unsigned fs_serve_count(struct fs_serve *sv, uint64_t epoch);

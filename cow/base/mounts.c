@@ -153,8 +153,18 @@ bool mount_is_umbra(const struct mount *m)
 	return strcmp(m->type, MOUNTS_TYPE) == 0;
 }
 
+static bool begins(const char *text, const char *with)
+{
+	return strncmp(text, with, strlen(with)) == 0;
+}
+
+bool mount_is_exposed(const struct mount *m)
+{
+	return mount_is_umbra(m) && begins(m->source, MOUNTS_EXPOSED_SOURCE);
+}
+
 bool mount_is_snapshot(const struct mount *m)
 {
-	return mount_is_umbra(m) &&
-	       strncmp(m->source, MOUNTS_SNAPSHOT_SOURCE, strlen(MOUNTS_SNAPSHOT_SOURCE)) == 0;
+	return mount_is_exposed(m) ||
+	       (mount_is_umbra(m) && begins(m->source, MOUNTS_SNAPSHOT_SOURCE));
 }

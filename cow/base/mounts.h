@@ -8,9 +8,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/** What Umbra's mounts are of: type, and what stands as source of a mounted snapshot. */
+/** What Umbra's mounts are of: type, and what stands, with the snapshot's id behind it, as source of a
+ *  snapshot that somebody mounted, and of one that umbrafs exposes. */
 #define MOUNTS_TYPE "fuse.umbra"
 #define MOUNTS_SNAPSHOT_SOURCE "umbra-snapshot:"
+#define MOUNTS_EXPOSED_SOURCE "umbra-exposed:"
 
 struct mount {
 	char *point, *type, *source; /* owned */
@@ -36,7 +38,8 @@ const struct mount *mounts_umbra_above(const struct mounts *m, const char *path)
 /** Whether the FUSE mount that a directory lies in has lost its daemon. */
 bool mounts_is_dead(const char *dir);
 bool mount_is_umbra(const struct mount *m);
-/** A mounted snapshot, not a protected directory. */
+/** A mounted snapshot, exposed or not, and no protected directory. */
 bool mount_is_snapshot(const struct mount *m);
+bool mount_is_exposed(const struct mount *m);
 
 #endif

@@ -283,6 +283,13 @@ static json_t *carry_out(struct provider *p, const char *what, json_t *args, int
 				 "max_bytes", 33);
 	if (strcmp(what, "serve") == 0)
 		cr_log_info("served on %d", fd);
+	if (strcmp(what, "expose") == 0 && (s = find_epoch(p, epoch, &at)))
+		json_object_set_new(s, "exposed",
+				    json_pack("{s:s, s:O?}", "path",
+					      *text(args, "path") ? text(args, "path") : "/default",
+					      "subdir", json_object_get(args, "subdir")));
+	if (strcmp(what, "unexpose") == 0 && (s = find_epoch(p, epoch, &at)))
+		json_object_del(s, "exposed");
 	if (strcmp(what, "diff") == 0) {
 		int ends[2];
 
@@ -1116,6 +1123,99 @@ Test(coordinator, descriptors_are_handed_on_both_ways)
 	refused(c, "ServeSnapshot", json_pack("{s:s, s:s}", "snapshot_id", "x", "mountpoint", "/m"),
 		"object-not-found");
 	close(null);
+	umbra_close(c);
+	provider_done(&p);
+}
+
+/* The id of the one snapshot there is. */
+static void made(struct umbra_client *c, const char *context, char id[64])
+{
+	json_t *o;
+
+	open_set(c, context, "/a", NULL);
+	cr_assert_str_eq(operate(c, "DoSnapshotSet"), "finished");
+	o = call(c, "Query", NULL);
+	snprintf(id, 64, "%s", text(json_array_get(json_object_get(o, "snapshots"), 0), "id"));
+	json_decref(o);
+}
+
+static json_t *of(const char *id)
+{
+	return json_pack("{s:s}", "snapshot_id", id);
+}
+
+/* C-10, C-13: in a session that has created its set, and in one that manages. */
+Test(coordinator, exposing_says_where_and_shows_c10_c13)
+{
+	struct provider p = { .tree = TREE_A, .path = "/a" };
+	struct umbra_client *c = connected(), *d = connected();
+	json_t *o, *s;
+	char id[64];
+
+	provider_start(&p);
+	refused(c, "Expose", of(TREE_A), "bad-state");
+	made(c, "nas-rollback", id);
+	refused(c, "Expose", of(TREE_A), "object-not-found");
+	o = call(c, "Expose",
+		 json_pack("{s:s, s:s, s:s}", "snapshot_id", id, "path", "/m//x/", "subdir",
+			   "/b/./c/"));
+	s = json_object_get(o, "snapshot");
+	cr_expect_str_eq(text(s, "id"), id);
+	cr_expect_str_eq(text(s, "exposed_path"), "/m/x");
+	cr_expect_str_eq(text(s, "exposed_subdir"), "b/c");
+	cr_expect(json_is_true(json_object_get(s, "exposed_locally")));
+	json_decref(o);
+	umbra_close(c);
+	o = call(d, "GetStatus", NULL);
+	s = json_object_get(o, "exposed");
+	cr_expect_eq(json_array_size(s), 1, "the session is over, the exposure is not");
+	cr_expect_str_eq(text(json_array_get(s, 0), "id"), id);
+	json_decref(o);
+	ok(d, "InitializeForBackup", NULL);
+	ok(d, "SetContext", json_pack("{s:s}", "context", "all"));
+	ok(d, "Unexpose", of(id));
+	o = call(d, "Query", of(id));
+	s = json_array_get(json_object_get(o, "snapshots"), 0);
+	cr_expect_str_eq(text(s, "id"), id);
+	cr_expect(json_is_false(json_object_get(s, "exposed_locally")));
+	json_decref(o);
+	umbra_close(d);
+	provider_done(&p);
+}
+
+Test(coordinator, what_cannot_be_exposed_is_refused_by_name_c10_c7)
+{
+	static const char *const contexts[] = { "file-share-backup", "client-accessible" };
+	struct provider p = { .tree = TREE_A, .path = "/a" };
+	char id[64];
+
+	provider_start(&p);
+	for (size_t i = 0; i < 2; i++) {
+		struct umbra_client *c = connected();
+
+		made(c, contexts[i], id);
+		refused(c, "Expose", of(id), "unsupported-context");
+		umbra_close(c);
+	}
+	provider_done(&p);
+}
+
+Test(coordinator, a_sub_directory_leads_nowhere_else)
+{
+	static const char *const wrong[] = { "..", "a/../../b", "/../x" };
+	struct provider p = { .tree = TREE_A, .path = "/a" };
+	struct umbra_client *c = connected();
+	struct umbra_failure f = { 0 };
+	char id[64];
+
+	provider_start(&p);
+	made(c, "nas-rollback", id);
+	for (size_t i = 0; i < 3; i++)
+		cr_expect_neq(umbra_call(c, "Expose",
+					 json_pack("{s:s, s:s}", "snapshot_id", id, "subdir",
+						   wrong[i]),
+					 -1, NULL, NULL, &f),
+			      0, "%s", wrong[i]);
 	umbra_close(c);
 	provider_done(&p);
 }

@@ -36,6 +36,11 @@ Test(base_mounts, undoes_the_kernels_escapes)
 		0);
 	cr_expect_str_eq(m.point, "/a b\\c\nd");
 	cr_expect(mount_is_snapshot(&m));
+	cr_expect_not(mount_is_exposed(&m));
+	mount_done(&m);
+	cr_assert_eq(mount_parse("1 2 0:3 / /a ro - fuse.umbra umbra-exposed:x ro", &m), 0);
+	cr_expect(mount_is_snapshot(&m));
+	cr_expect(mount_is_exposed(&m));
 	mount_done(&m);
 	assert_no_leaks();
 }

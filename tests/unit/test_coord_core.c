@@ -180,7 +180,7 @@ static struct coord_drop *drop_all(struct world *w, unsigned flags)
 	struct coord_snapshot *sn;
 
 	TAILQ_FOREACH(sn, &w->f[0].p->snapshots, link)
-	coord_drop_add(d, sn->s.id);
+		coord_drop_add(d, sn->s.id);
 	return d;
 }
 
@@ -321,12 +321,16 @@ Test(coord_core, list_updates_numbers_and_forgets_what_is_gone)
 	bring(&news, 2, SET_A, COW_CTX_NAS_ROLLBACK, COW_SNAP_CREATED);
 	TAILQ_FIRST(&news)->s.stored_bytes = 77;
 	TAILQ_FIRST(&news)->in_use = 3;
+	TAILQ_FIRST(&news)->exposed_path = strdup("/m");
+	coord_provider_by_epoch(p, 2)->exposed_path = strdup("/old");
 	p->serial = 5;
 	coord_provider_insert(p, fake_snapshot(9, SET_B, COW_CTX_NAS_ROLLBACK, COW_SNAP_CREATED));
 	coord_provider_update(p, 5, &news); /* asked before epoch 9 was known */
 	cr_expect_eq(coord_provider_by_epoch(p, 1)->s.stored_bytes, 77);
 	cr_expect_eq(coord_provider_by_epoch(p, 1)->in_use, 3);
-	cr_expect_not_null(coord_provider_by_epoch(p, 2));
+	cr_expect_str_eq(coord_provider_by_epoch(p, 1)->exposed_path, "/m");
+	cr_assert_not_null(coord_provider_by_epoch(p, 2));
+	cr_expect_null(coord_provider_by_epoch(p, 2)->exposed_path, "unexposed since");
 	cr_expect_null(coord_provider_by_epoch(p, 3));
 	cr_expect_not_null(coord_provider_by_epoch(p, 9), "too new for that list");
 	coord_snapshots_done(&news);
@@ -416,6 +420,50 @@ Test(coord_core, snapshots_survive_the_way_through_json)
 		cr_expect_eq(coord_json_read_snapshots(array, &list, &bad), -EINVAL, "%s",
 			     members[i]);
 		cr_expect_str_eq(bad, members[i]);
+		json_decref(array);
+	}
+	world_done(w);
+	assert_no_leaks();
+}
+
+/* C-4, C-13 */
+Test(coord_core, exposures_survive_the_way_through_json)
+{
+	static const char *const wrong[] = { "[]", "{}", "{\"path\": 7}",
+					     "{\"path\": \"/m\", \"problem\": 1}", "true" };
+	struct world *w = world_new();
+	struct coord_snapshot_list list;
+	const char *bad = NULL;
+	json_t *array, *o = snapshot_json();
+
+	json_object_set_new(o, "exposed",
+			    json_pack("{s:s, s:s, s:s, s:s}", "path", "/m?", "path_base64", "L23/",
+				      "subdir", "a/b", "problem", "gone"));
+	array = json_pack("[o]", o);
+	cr_assert_eq(coord_json_read_snapshots(array, &list, &bad), 0);
+	json_decref(array);
+	fake_join_with(w, 0, &list);
+	o = coord_json_snapshot(w->f[0].p, TAILQ_FIRST(&w->f[0].p->snapshots));
+	cr_expect(json_is_true(json_object_get(o, "exposed_locally")));
+	cr_expect_str_eq(json_string_value(json_object_get(o, "exposed_path_base64")), "L23/");
+	cr_expect_str_eq(json_string_value(json_object_get(o, "exposed_subdir")), "a/b");
+	cr_expect_str_eq(json_string_value(json_object_get(o, "exposed_problem")), "gone");
+	json_decref(o);
+	array = json_pack("[o]", snapshot_json());
+	cr_assert_eq(coord_json_read_snapshots(array, &list, &bad), 0);
+	json_decref(array);
+	o = coord_json_snapshot(w->f[0].p, TAILQ_FIRST(&list));
+	cr_expect(json_is_false(json_object_get(o, "exposed_locally")));
+	cr_expect(json_is_null(json_object_get(o, "exposed_path")));
+	json_decref(o);
+	coord_snapshots_done(&list);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		o = snapshot_json();
+		json_object_set_new(o, "exposed", json_loads(wrong[i], JSON_DECODE_ANY, NULL));
+		array = json_pack("[o]", o);
+		cr_expect_eq(coord_json_read_snapshots(array, &list, &bad), -EINVAL, "%s",
+			     wrong[i]);
+		cr_expect_str_eq(bad, "exposed");
 		json_decref(array);
 	}
 	world_done(w);
