@@ -62,7 +62,8 @@ static bool settle_paths(json_t *list)
 
 	json_array_foreach(list, i, one)
 		if (json_is_object(one) &&
-		    (!settle_path(one, "tree_path") || !settle_path(one, "path")))
+		    (!settle_path(one, "tree_path") || !settle_path(one, "path") ||
+		     !settle_path(one, "exposed_path") || !settle_path(one, "exposed_subdir")))
 			return false;
 	return true;
 }
@@ -84,22 +85,60 @@ static enum umbra_error give_snapshots(struct umbra_requester *r, json_t *list,
 	return UMBRA_OK;
 }
 
-enum umbra_error umbra_requester_get_snapshot(struct umbra_requester *r, const char *snapshot_id,
-					      struct umbra_snapshots **ret)
+/* That of an answer {snapshot}. */
+static enum umbra_error give_snapshot(struct umbra_requester *r, const json_t *answer,
+				      struct umbra_snapshots **ret)
 {
-	CLEANUP(json_decref_p) json_t *answer = NULL;
 	CLEANUP(json_decref_p) json_t *list = NULL;
-	enum umbra_error e = requester_call(r, "GetSnapshotProperties",
-					    json_pack("{s:s}", "snapshot_id", snapshot_id),
-					    &answer);
 
-	if (e != UMBRA_OK)
-		return e;
 	if (!json_is_object(json_object_get(answer, "snapshot")))
 		return requester_fail(r, UMBRA_E_UNEXPECTED,
 				      "the coordinator's answer lacks the snapshot");
 	list = json_pack("[O]", json_object_get(answer, "snapshot"));
 	return list ? give_snapshots(r, list, ret) : no_memory(r);
+}
+
+enum umbra_error umbra_requester_get_snapshot(struct umbra_requester *r, const char *snapshot_id,
+					      struct umbra_snapshots **ret)
+{
+	CLEANUP(json_decref_p) json_t *answer = NULL;
+	enum umbra_error e = requester_call(r, "GetSnapshotProperties",
+					    json_pack("{s:s}", "snapshot_id", snapshot_id),
+					    &answer);
+
+	return e == UMBRA_OK ? give_snapshot(r, answer, ret) : e;
+}
+
+/* From the snapshot's root on: nothing of ours to look it up in. */
+static bool put_subdir(json_t *params, const char *subdir)
+{
+	return !subdir || umbra_json_set_path(params, "subdir", subdir) == 0;
+}
+
+enum umbra_error umbra_requester_expose(struct umbra_requester *r, const char *snapshot_id,
+					const char *path, const char *subdir,
+					struct umbra_snapshots **ret)
+{
+	CLEANUP(json_decref_p) json_t *answer = NULL;
+	json_t *params = json_pack("{s:s}", "snapshot_id", snapshot_id);
+	enum umbra_error e;
+
+	if (params &&
+	    ((path && !requester_put_path(params, "path", path)) || !put_subdir(params, subdir))) {
+		json_decref(params);
+		return no_memory(r);
+	}
+	e = requester_call(r, "Expose", params, &answer);
+	return e == UMBRA_OK && ret ? give_snapshot(r, answer, ret) : e;
+}
+
+enum umbra_error umbra_requester_unexpose(struct umbra_requester *r, const char *snapshot_id,
+					  bool force)
+{
+	return requester_call(r, "Unexpose",
+			      json_pack("{s:s, s:b}", "snapshot_id", snapshot_id, "force",
+					(int)force),
+			      NULL);
 }
 
 enum umbra_error umbra_requester_query(struct umbra_requester *r, const char *tree,
@@ -213,6 +252,10 @@ SNAPSHOT(unsigned, in_set, number)
 SNAPSHOT(uint64_t, stored_bytes, number)
 SNAPSHOT(uint64_t, changed_files, number)
 SNAPSHOT(unsigned, in_use, number)
+SNAPSHOT(bool, exposed_locally, flag)
+SNAPSHOT(TEXT, exposed_path, text)
+SNAPSHOT(TEXT, exposed_subdir, text)
+SNAPSHOT(TEXT, exposed_problem, text)
 
 LIST(umbra_writers, umbra_writer_info)
 WRITER(TEXT, class_id, some_text)

@@ -229,6 +229,46 @@ Test(client_requester, delete_tells_how_far_it_came)
 	end(&x);
 }
 
+/* C-10, C-13 */
+Test(client_requester, expose_says_where_and_unexpose_asks_for_its_end)
+{
+	struct world x;
+	struct umbra_snapshots *list = NULL;
+	const struct umbra_snapshot *s;
+
+	begin(&x);
+	fake_answer(&x.fake,
+		    json_pack("{s:{s:s, s:b, s:s, s:s, s:s, s:s, s:n}}", "snapshot", "id", "n-1",
+			      "exposed_locally", 1, "exposed_path", "/m?", "exposed_path_base64",
+			      "L23/", "exposed_subdir", "a/b", "name", "one", "exposed_problem"));
+	cr_expect_eq(umbra_requester_expose(x.r, "n-1", "/nonexistent/m", "a/b", &list), UMBRA_OK);
+	expect_call(&x, "Expose",
+		    "{\"path\":\"/nonexistent/m\",\"snapshot_id\":\"n-1\",\"subdir\":\"a/b\"}");
+	cr_assert_eq(umbra_snapshots_count(list), 1);
+	s = umbra_snapshots_get(list, 0);
+	cr_expect(umbra_snapshot_exposed_locally(s));
+	cr_expect_str_eq(umbra_snapshot_exposed_path(s), "/m\xff");
+	cr_expect_str_eq(umbra_snapshot_exposed_subdir(s), "a/b");
+	cr_expect_null(umbra_snapshot_exposed_problem(s));
+	umbra_snapshots_free(list);
+	fake_answer(&x.fake, json_pack("{s:{s:s}}", "snapshot", "id", "n-1"));
+	cr_expect_eq(umbra_requester_expose(x.r, "n-1", NULL, NULL, &list), UMBRA_OK);
+	expect_call(&x, "Expose", "{\"snapshot_id\":\"n-1\"}");
+	s = umbra_snapshots_get(list, 0);
+	cr_expect_not(umbra_snapshot_exposed_locally(s));
+	cr_expect_null(umbra_snapshot_exposed_path(s));
+	umbra_snapshots_free(list);
+	list = NULL;
+	fake_answer(&x.fake, json_object());
+	cr_expect_eq(umbra_requester_expose(x.r, "n-1", NULL, NULL, &list), UMBRA_E_UNEXPECTED);
+	expect_call(&x, "Expose", "{\"snapshot_id\":\"n-1\"}");
+	cr_expect_null(list, "written on failure");
+	fake_answer(&x.fake, json_object());
+	cr_expect_eq(umbra_requester_unexpose(x.r, "n-1", true), UMBRA_OK);
+	expect_call(&x, "Unexpose", "{\"force\":true,\"snapshot_id\":\"n-1\"}");
+	end(&x);
+}
+
 /* ---- operations (S-7, S-8) ---- */
 
 static void begin_operation(struct world *x, struct umbra_operation **ret)

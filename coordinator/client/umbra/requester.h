@@ -301,6 +301,30 @@ enum umbra_error umbra_requester_delete_snapshots(struct umbra_requester *r, con
 						  bool force, size_t *ret_deleted,
 						  char ret_first_not_deleted[UMBRA_ID_SIZE]);
 
+/**
+ * Mount a snapshot read-only for good (C-10): the session's end, a crash and a reboot change nothing, it
+ * is mounted again whenever its tree is protected, until it is unexposed or deleted. Of the contexts
+ * APP_ROLLBACK and NAS_ROLLBACK only; in a session that has created its set, or that only asks and manages.
+ * @path    an empty directory outside of the tree; symbolic links are followed; NULL: a place is made in
+ *	    the runtime directory
+ * @subdir  show only this directory of the snapshot, a path from its root on; NULL: all of it
+ * @ret     a list of one that says where, umbra_snapshot_exposed_path(); owned by the caller; may be NULL
+ * Returns UMBRA_OK; UMBRA_E_OBJECT_NOT_FOUND no such snapshot, mount point or directory in it;
+ * UMBRA_E_UNSUPPORTED_CONTEXT; UMBRA_E_OBJECT_ALREADY_EXISTS it is exposed, or something of Umbra's is
+ * mounted there; UMBRA_E_INVALID_ARGUMENT the mount point is not empty, or in the tree;
+ * UMBRA_E_ACCESS_DENIED not your mount point, or not root at root's coordinator;
+ * UMBRA_E_NOT_SUPPORTED fusermount3 is missing; UMBRA_E_BAD_STATE. Nothing is left then.
+ */
+enum umbra_error umbra_requester_expose(struct umbra_requester *r, const char *snapshot_id,
+					const char *path, const char *subdir,
+					struct umbra_snapshots **ret);
+
+/* End that. force: also while in use, for its users it lives on until they leave. Returns UMBRA_OK;
+ * UMBRA_E_OBJECT_NOT_FOUND no such snapshot, or it is not exposed; UMBRA_E_VOLUME_IN_USE it stays exposed;
+ * UMBRA_E_ACCESS_DENIED; UMBRA_E_BAD_STATE. */
+enum umbra_error umbra_requester_unexpose(struct umbra_requester *r, const char *snapshot_id,
+					  bool force);
+
 size_t umbra_snapshots_count(const struct umbra_snapshots *list);
 /* NULL beyond the last. */
 const struct umbra_snapshot *umbra_snapshots_get(const struct umbra_snapshots *list, size_t i);
@@ -321,7 +345,13 @@ bool umbra_snapshot_auto_release(const struct umbra_snapshot *s);
 unsigned umbra_snapshot_in_set(const struct umbra_snapshot *s); /* how many its set had (N-4) */
 uint64_t umbra_snapshot_stored_bytes(const struct umbra_snapshot *s);
 uint64_t umbra_snapshot_changed_files(const struct umbra_snapshot *s);
-unsigned umbra_snapshot_in_use(const struct umbra_snapshot *s); /* mounts and open files */
+unsigned umbra_snapshot_in_use(const struct umbra_snapshot *s);	     /* mounts and open files */
+bool umbra_snapshot_exposed_locally(const struct umbra_snapshot *s); /* C-10, mounted now or not */
+const char *umbra_snapshot_exposed_path(
+	const struct umbra_snapshot *s); /* where; NULL: not exposed */
+const char *umbra_snapshot_exposed_subdir(const struct umbra_snapshot *s);  /* NULL: all of it */
+const char *umbra_snapshot_exposed_problem(const struct umbra_snapshot *s); /* why it is not mounted
+									     * now; NULL: it is */
 
 /* ---- writers ---- */
 
