@@ -143,6 +143,13 @@ static int delete_one(struct umbra_client *c, const struct delete *opt, const js
 
 	if (r == 0)
 		return 0;
+	if (r == -EREMOTEIO && strcmp(f.name, "volume-in-use") == 0 &&
+	    tool_bool(s, "exposed_locally")) {
+		log_error(
+			"snapshot %s is exposed (try: umbra unexpose %s; or delete it with --force)",
+			LOG_QUOTE(snapshot_title(s)), tool_str(s, "id"));
+		return TOOL_AGAIN;
+	}
 	if (r == -EREMOTEIO && strcmp(f.name, "volume-in-use") == 0) {
 		log_error(
 			"snapshot %s is in use (unmount it and close its files, or delete it with --force)",

@@ -35,17 +35,30 @@ static int collect(struct umbra_client *c, char *const *dirs, int n, json_t **re
 	return r;
 }
 
+static bool any_exposed(const json_t *all)
+{
+	const json_t *s;
+	size_t i;
+
+	json_array_foreach(all, i, s)
+		if (tool_bool(s, "exposed_locally"))
+			return true;
+	return false;
+}
+
+/* One column more only where it says something. */
 static void print_table(const json_t *all)
 {
 	static const char *const headings[] = { "ID",	   "LABEL",  "TIME",   ">AGE", "CONTEXT",
-						">UNIQUE", ">TOTAL", ">FILES", "PATH" };
-	struct table *t = table_new(headings, 9);
+						">UNIQUE", ">TOTAL", ">FILES", "PATH", "EXPOSED" };
+	struct table *t = table_new(headings, any_exposed(all) ? 10 : 9);
 	const json_t *s;
 	size_t i;
 
 	json_array_foreach(all, i, s) {
 		CLEANUP(free_p)
-		char *path = tool_path(s, "path"), *tree = tool_path(s, "tree_path");
+		char *path = tool_path(s, "path"), *tree = tool_path(s, "tree_path"),
+		     *exposed = snapshot_exposed(s);
 		char id[SNAPSHOT_SHORT_ID + 1];
 
 		snprintf(id, sizeof(id), "%s", tool_str(s, "id"));
@@ -53,7 +66,8 @@ static void print_table(const json_t *all)
 			  PRINT_AGE(snapshot_age_s(s)), tool_str(s, "context"),
 			  PRINT_SIZE(tool_int(s, "stored_bytes")),
 			  PRINT_SIZE(snapshot_total_bytes(s, all)),
-			  PRINT_NUMBER(tool_int(s, "changed_files")), path ? path : tree);
+			  PRINT_NUMBER(tool_int(s, "changed_files")), path ? path : tree,
+			  exposed ? exposed : "");
 	}
 	table_print(t);
 }

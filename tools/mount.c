@@ -26,8 +26,9 @@ static int check_mountpoint(const char *given, const char *path)
 		return tool_error("the mount table: %s", err_text(r));
 	at = mounts_at(&mounts, path);
 	if (at && mount_is_snapshot(at))
-		return tool_error("%s has a snapshot mounted already (try: umbra umount %s)",
-				  LOG_QUOTE(given), LOG_QUOTE(given));
+		return tool_error("%s has a snapshot mounted already (try: umbra %s %s)",
+				  LOG_QUOTE(given), mount_is_exposed(at) ? "unexpose" : "umount",
+				  LOG_QUOTE(given));
 	if (at && mount_is_umbra(at))
 		return tool_error(
 			"%s is a protected directory (give another place, such as a new directory "
@@ -119,7 +120,8 @@ const struct command cmd_mount = {
 	.args = "[OPTION]... SNAPSHOT [DIR] MOUNTPOINT",
 	.summary = "mount a snapshot, read-only, with the original inode numbers",
 	.help = "  --for DIR  the snapshot is one of DIR\n\n"
-		"Until it is unmounted, the snapshot is in use.\n\n"
+		"Until it is unmounted, the snapshot is in use. The mount ends with the protection of\n"
+		"its directory; one that comes back with it: umbra expose.\n\n"
 		"Example: umbra mount latest /srv/db /mnt && ls /mnt && umbra umount /mnt\n",
 	.run = run,
 };

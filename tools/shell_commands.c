@@ -9,6 +9,7 @@
 
 #include "tools/commands.h"
 #include "tools/common.h"
+#include "tools/exposed.h"
 #include "tools/find.h"
 #include "tools/print.h"
 #include "tools/shell_exec.h"
@@ -486,7 +487,7 @@ static int exec_program(struct shell *sh, const struct shell_entry *e, int argc,
 
 /* ---- snapshots */
 
-/* Which ones words mean: all | tree T | oldest T | set ID | id ID. -1: they mean nothing. */
+/* Which ones words mean: all | tree T | oldest T | set ID | id ID | exposed PATH. -1: they mean nothing. */
 static int select_snapshots(struct umbra_client *c, int argc, char **argv, json_t **ret)
 {
 	if (argc == 0 || (argc == 1 && same(argv[0], "all")))
@@ -497,6 +498,17 @@ static int select_snapshots(struct umbra_client *c, int argc, char **argv, json_
 		return find_all(c, argv[1], ret);
 	if (same(argv[0], "set"))
 		return find_snapshots(c, argv[1], NULL, ret);
+	if (same(argv[0], "exposed")) {
+		CLEANUP(json_decref_p) json_t *one = NULL;
+		int r = exposed_at(c, argv[1], &one);
+
+		if (r == 0 && !one)
+			return tool_error("object-not-found: no snapshot is exposed at %s",
+					  LOG_QUOTE(argv[1]));
+		if (r == 0)
+			*ret = json_pack("[O]", one);
+		return r;
+	}
 	if (same(argv[0], "id") || same(argv[0], "shadow")) {
 		CLEANUP(json_decref_p) json_t *one = NULL;
 		int r = find_snapshot(c, argv[1], NULL, &one);
@@ -592,14 +604,64 @@ static int delete_snapshots(struct shell *sh, const struct shell_entry *e, int a
 
 	(void)sh;
 	argc -= force;
-	if (same(argv[0], "exposed"))
-		return tool_error("not-supported: snapshots cannot be exposed, so none is");
 	r = tool_connect_manager(&c);
 	if (r == 0)
 		r = select_snapshots(c, argc, argv, &list);
 	if (r == 0)
 		r = delete_listed(c, list, same(argv[0], "oldest"), force);
 	return r < 0 ? usage(e) : r;
+}
+
+/* ---- exposing them (C-10). A session of its own, so that one in the middle of a backup may go on. */
+
+static int expose(struct shell *sh, const struct shell_entry *e, int argc, char **argv)
+{
+	CLEANUP(umbra_close_p) struct umbra_client *c = NULL;
+	CLEANUP(json_decref_p) json_t *snapshot = NULL, *exposed = NULL;
+	CLEANUP(free_p) char *path = NULL;
+	const char *subdir = NULL;
+	int r;
+
+	(void)sh;
+	if (argc > 2 && same(argv[argc - 2], "subdir")) {
+		subdir = argv[argc - 1];
+		argc -= 2;
+	}
+	if (argc > 2)
+		return usage(e);
+	r = tool_connect_manager(&c);
+	if (r == 0)
+		r = find_snapshot(c, argv[0], NULL, &snapshot);
+	if (r == 0)
+		r = exposed_add(c, snapshot, argc > 1 ? argv[1] : NULL, subdir, &exposed);
+	if (r != 0)
+		return r;
+	path = tool_path(exposed, "exposed_path");
+	if (tool_opts.json)
+		print_json(json_pack("{sO}", "snapshot", exposed));
+	else
+		printf("exposed %s at %s\n", tool_str(exposed, "id"), path ? LOG_QUOTE(path) : "?");
+	return 0;
+}
+
+static int unexpose(struct shell *sh, const struct shell_entry *e, int argc, char **argv)
+{
+	CLEANUP(umbra_close_p) struct umbra_client *c = NULL;
+	CLEANUP(json_decref_p) json_t *snapshot = NULL;
+	bool force = argc > 1 && same(argv[1], "force");
+	int r;
+
+	(void)sh;
+	if (argc > 1 && !force)
+		return usage(e);
+	r = tool_connect_manager(&c);
+	if (r == 0)
+		r = exposed_find(c, argv[0], NULL, &snapshot);
+	if (r == 0)
+		r = exposed_remove(c, snapshot, force);
+	if (r == 0)
+		log_info("%s is not exposed any more", tool_str(snapshot, "id"));
+	return r;
 }
 
 /* ---- what there is not */
@@ -705,18 +767,21 @@ static const struct shell_entry entries[] = {
 	{ "end restore", "[all|failed|none]", "tell them how much of them was", end_restore, 0, 1 },
 	{ "exec", "PROGRAM [ARGUMENT]...", "run it; if it fails, so does the script", exec_program,
 	  1, -1 },
-	{ "delete snapshots", "all|tree T|oldest T|set ID|id ID [force]", "delete them",
+	{ "delete snapshots", "all|tree T|oldest T|set ID|id ID|exposed PATH [force]",
+	  "delete them", delete_snapshots, 1, 3 },
+	{ "delete shadows", "all|volume T|oldest T|set ID|id ID|exposed PATH [force]", NULL,
 	  delete_snapshots, 1, 3 },
-	{ "delete shadows", "all|volume T|oldest T|set ID|id ID [force]", NULL, delete_snapshots, 1,
-	  3 },
-	{ "list snapshots", "[all|tree T|set ID|id ID]", "show them", list_snapshots, 0, 2 },
-	{ "list shadows", "[all|volume T|set ID|id ID]", NULL, list_snapshots, 0, 2 },
+	{ "list snapshots", "[all|tree T|set ID|id ID|exposed PATH]", "show them", list_snapshots,
+	  0, 2 },
+	{ "list shadows", "[all|volume T|set ID|id ID|exposed PATH]", NULL, list_snapshots, 0, 2 },
 	{ "list writers", "[all]", "show who takes part", list_writers, 0, 1 },
 	{ "list trees", "[all]", "show the protected directories", list_trees, 0, 1 },
 	{ "list volumes", "[all]", NULL, list_trees, 0, 1 },
 	{ "list providers", "[all]", "show who serves them", list_providers, 0, 1 },
-	{ "expose", "", NULL, not_supported, 0, -1 },
-	{ "unexpose", "", NULL, not_supported, 0, -1 },
+	{ "expose", "SNAPSHOT [PATH] [subdir DIR]",
+	  "mount a persistent snapshot for good; without PATH in the runtime directory", expose, 1,
+	  4 },
+	{ "unexpose", "SNAPSHOT|PATH [force]", "end that; the snapshot stays", unexpose, 1, 2 },
 	{ "revert", "", NULL, not_supported, 0, -1 },
 	{ "import", "", NULL, import_set, 0, -1 },
 	{ "mask", "SET", NULL, mask_set, 0, -1 },

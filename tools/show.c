@@ -65,7 +65,9 @@ static void print_set(const json_t *snapshot, const json_t *set)
 
 static void print_text(const json_t *s, const json_t *set, const json_t *all)
 {
-	CLEANUP(free_p) char *tree = tool_path(s, "tree_path"), *path = tool_path(s, "path");
+	CLEANUP(free_p)
+	char *tree = tool_path(s, "tree_path"), *path = tool_path(s, "path"),
+	     *exposed = snapshot_exposed(s), *subdir = tool_path(s, "exposed_subdir");
 	char number[24];
 
 	print_fact("id", tool_str(s, "id"));
@@ -84,6 +86,9 @@ static void print_text(const json_t *s, const json_t *set, const json_t *all)
 	print_fact("total", PRINT_SIZE(snapshot_total_bytes(s, all)));
 	print_fact("changed files", print_number(number, tool_int(s, "changed_files")));
 	print_fact("in use by", print_number(number, tool_int(s, "in_use")));
+	print_fact("exposed at", exposed);
+	print_fact("exposed part", subdir);
+	print_fact("not mounted", tool_str(s, "exposed_problem"));
 	print_set(s, set);
 	print_writers(s);
 }

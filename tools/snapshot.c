@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tools/snapshot.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "cow/base/clock.h"
@@ -49,6 +50,16 @@ json_t *snapshot_to_json(const json_t *snapshot, const json_t *all)
 				    json_integer((json_int_t)snapshot_total_bytes(snapshot, all)));
 	}
 	return copy;
+}
+
+char *snapshot_exposed(const json_t *snapshot)
+{
+	CLEANUP(free_p) char *path = tool_path(snapshot, "exposed_path");
+	char *text;
+
+	if (!path || !*tool_str(snapshot, "exposed_problem"))
+		return TAKE(path);
+	return asprintf(&text, "%s%s(not mounted)", path, *path ? " " : "") < 0 ? NULL : text;
 }
 
 const char *snapshot_title(const json_t *snapshot)

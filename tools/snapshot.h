@@ -18,6 +18,9 @@ uint64_t snapshot_total_bytes(const json_t *snapshot, const json_t *all);
 /** A copy for --json with what is computed here added: age_s, total_bytes. New reference. */
 json_t *snapshot_to_json(const json_t *snapshot, const json_t *all);
 
+/** Where it is exposed, "(not mounted)" behind it if it is not; malloc'ed, NULL: it is not exposed. */
+char *snapshot_exposed(const json_t *snapshot);
+
 /** How a person would name it: label, else the first part of the id. Borrowed. */
 const char *snapshot_title(const json_t *snapshot);
 

@@ -9,6 +9,7 @@
 #include "tools/commands.h"
 #include "tools/common.h"
 #include "tools/print.h"
+#include "tools/snapshot.h"
 #include "tools/text.h"
 
 #define WATCH_SECONDS 2
@@ -94,6 +95,26 @@ static void print_sessions(const json_t *sessions, int64_t own_pid)
 	table_print(t);
 }
 
+static void print_exposed(const json_t *snapshots)
+{
+	static const char *const headings[] = { "EXPOSED", "SNAPSHOT", "OF" };
+	const json_t *s;
+	struct table *t;
+	size_t i;
+
+	if (json_array_size(snapshots) == 0)
+		return;
+	t = table_new(headings, 3);
+	json_array_foreach(snapshots, i, s) {
+		CLEANUP(free_p)
+		char *path = snapshot_exposed(s), *tree = tool_path(s, "tree_path");
+
+		table_row(t, path, snapshot_title(s), tree);
+	}
+	putchar('\n');
+	table_print(t);
+}
+
 static void print_text(const json_t *status)
 {
 	const json_t *trees = json_object_get(status, "trees"), *w;
@@ -104,6 +125,7 @@ static void print_text(const json_t *status)
 		print_trees(trees);
 	else
 		printf("\nno directory is protected (try: umbra protect DIR)\n");
+	print_exposed(json_object_get(status, "exposed"));
 	print_sessions(json_object_get(status, "sessions"), getpid());
 	json_array_foreach(json_object_get(status, "warnings"), i, w)
 		print_warning(json_string_value(w), PRINT_YELLOW);

@@ -31,6 +31,11 @@ static int unmount(const char *given, bool lazy)
 			"%s is a protected directory, not a mounted snapshot (try: umbra unprotect "
 			"%s)",
 			LOG_QUOTE(given), LOG_QUOTE(given));
+	if (mount_is_exposed(at) && !mounts_is_dead(path))
+		return tool_error(
+			"%s is an exposed snapshot and would be mounted again with the next protect (try: "
+			"umbra unexpose %s)",
+			LOG_QUOTE(given), LOG_QUOTE(given));
 	r = fusemount_unmount(path, lazy);
 	if (r == -EBUSY)
 		return tool_error(

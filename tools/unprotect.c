@@ -209,8 +209,10 @@ static int unprotect(const char *given, bool force)
 	if (!at)
 		return tool_error("%s is not protected (see: umbra status)", LOG_QUOTE(given));
 	if (mount_is_snapshot(at))
-		return tool_error("%s is a mounted snapshot (try: umbra umount %s)",
-				  LOG_QUOTE(given), LOG_QUOTE(at->point));
+		return tool_error("%s is %s snapshot (try: umbra %s %s)", LOG_QUOTE(given),
+				  mount_is_exposed(at) ? "an exposed" : "a mounted",
+				  mount_is_exposed(at) ? "unexpose" : "umount",
+				  LOG_QUOTE(at->point));
 	dir = strdup(at->point);
 	if (!dir)
 		return tool_no_memory();

@@ -90,7 +90,7 @@ _umbra() {
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
 		mapfile -t COMPREPLY < <(compgen -W "protect unprotect create list show delete mount \
-			umount backup diff versions restore shell status writer writers --help --version" -- "$cur")
+			umount expose unexpose backup diff versions restore shell status writer writers --help --version" -- "$cur")
 		return
 	fi
 	if [ "$cmd" = writer ]; then
@@ -134,7 +134,7 @@ _umbra() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--label | --description | --autoretry | --max-store | --older-than)
+	--label | --description | --subdir | --autoretry | --max-store | --older-than)
 		return
 		;;
 	esac
@@ -145,6 +145,8 @@ _umbra() {
 		--skip-if-empty --autoretry' ;;
 	list) options='--names --dirs' ;;
 	show | mount) options='--for' ;;
+	expose) options='--for --subdir' ;;
+	unexpose) options='--for --force' ;;
 	delete) options='--for --oldest --all --older-than --yes --dry-run --force' ;;
 	backup) options='--at-original-path --in-place --context --require-writers --include --exclude --' ;;
 	diff) options='--stat --null --content --for' ;;
@@ -158,7 +160,7 @@ _umbra() {
 	fi
 	case $cmd in
 	show | delete | diff) _umbra_snapshots ;;
-	mount | restore)
+	mount | expose | restore)
 		if [ "$COMP_CWORD" -eq 2 ]; then
 			_umbra_snapshots
 		else
@@ -170,7 +172,7 @@ _umbra() {
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
-	protect | umount)
+	protect | umount | unexpose)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;

@@ -1,6 +1,6 @@
 # fish completion for umbra
 
-set -l commands protect unprotect create list show delete mount umount backup diff versions restore shell status writer writers
+set -l commands protect unprotect create list show delete mount umount expose unexpose backup diff versions restore shell status writer writers
 set -l contexts client-accessible-writers client-accessible app-rollback nas-rollback
 
 function __umbra_snapshots
@@ -27,6 +27,8 @@ complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a show -d '
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a delete -d 'Delete snapshots'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a mount -d 'Mount a snapshot'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a umount -d 'Unmount a snapshot'
+complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a expose -d 'Mount a snapshot for good'
+complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a unexpose -d 'End that'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a backup -d 'Run a backup program on snapshots'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a diff -d 'Show what changed'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a versions -d 'List the versions of one file'
@@ -42,15 +44,16 @@ complete -c umbra -n "__umbra_using $commands" -s q -l quiet -d 'Only results an
 complete -c umbra -n "__umbra_using $commands" -s v -l verbose -d 'Say what is done'
 
 complete -c umbra -n '__umbra_using unprotect create list backup' -a '(__umbra_dirs)' -d 'Protected'
-complete -c umbra -n '__umbra_using show delete mount diff restore' -a '(__umbra_snapshots)' -d 'Snapshot'
-complete -c umbra -n '__umbra_using show delete mount diff restore' -l for -x -a '(__umbra_dirs)' -d 'Of this directory'
+complete -c umbra -n '__umbra_using show delete mount expose unexpose diff restore' -a '(__umbra_snapshots)' -d 'Snapshot'
+complete -c umbra -n '__umbra_using show delete mount expose unexpose diff restore' -l for -x -a '(__umbra_dirs)' -d 'Of this directory'
 
 complete -c umbra -n '__umbra_using protect' -l store -r -d 'Keep old data there'
 complete -c umbra -n '__umbra_using protect' -l max-store -x -d 'Keep at most so much'
 complete -c umbra -n '__umbra_using protect' -l snapshots -x -a 'hidden visible off' -d 'How .snapshots appears'
 complete -c umbra -n '__umbra_using protect' -l allow-other -d 'Other users too'
 complete -c umbra -n '__umbra_using protect' -s f -l foreground -d 'Stay'
-complete -c umbra -n '__umbra_using unprotect umount delete' -l force -d 'Even while in use'
+complete -c umbra -n '__umbra_using unprotect umount unexpose delete' -l force -d 'Even while in use'
+complete -c umbra -n '__umbra_using expose' -l subdir -x -d 'Only this part of it'
 complete -c umbra -n '__umbra_using create' -l context -x -a "$contexts" -d 'Kind of snapshot'
 complete -c umbra -n '__umbra_using backup' -l context -x -a "backup file-share-backup $contexts" -d 'Kind of snapshot'
 complete -c umbra -n '__umbra_using create' -l label -x -d 'Name'
