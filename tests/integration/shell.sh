@@ -525,6 +525,10 @@ ended() {
 said() {
 	grep -q "$1" "$T_TMP/out"
 }
+# What a program prints is there before the shell has seen its end; a signal meanwhile would be the program's.
+runs_nothing() {
+	! pgrep -P "$shell_pid" >"$T_TMP/running"
+}
 
 start F front-end
 piped
@@ -533,6 +537,7 @@ t_ok "what is said is done at once" t_wait_for 30 said '^here'
 t_ok "S-9: while nothing is created the slot is free" umbra create -q --no-writers "$other"
 printf '%s\n' "create" "exec cat" "exec echo there" >&7
 t_ok "what it runs does not read the script" t_wait_for 30 said '^there'
+t_wait_for 30 runs_nothing
 kill -TERM "$shell_pid"
 ended
 t_is "SIGTERM while it waits for a line: exit status" "$status" 1
@@ -583,6 +588,7 @@ forget F
 piped -v
 printf '%s\n' "load metadata '$T_TMP/saved'" "begin restore" "exec echo begun" >&7
 t_ok "a restore begins" t_wait_for 30 said '^begun'
+t_wait_for 30 runs_nothing
 kill -TERM "$shell_pid"
 t_ok "SIGTERM in the midst of it: PostRestore comes" t_wait_for 30 has_line F '^stalls post-restore' &&
 	echo x >"$logs/F.go"
