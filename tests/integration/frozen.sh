@@ -53,6 +53,10 @@ is_served() {
 can_write() {
 	timeout 60 sh -c "echo content >'$dir/file'"
 }
+# Whoever opens a FIFO waits for the other side; should A not be there, it is a failure and no hang.
+let_go() {
+	timeout 120 sh -c 'echo >"$0"' "$logs/A.go"
+}
 next_one() {
 	local go
 
@@ -88,14 +92,14 @@ one() {
 	coordinator) pid=$U_COORDINATOR_PID ;;
 	esac
 	kill "-$signal" "$pid"
-	[ "$victim" = writer ] || echo >"$logs/A.go"
+	[ "$victim" = writer ] || t_run let_go
 
 	# While it is dead or stopped all others go on.
 	t_run t_wait_for 30 not_frozen B
 	[ "$victim" = writer ] || t_run t_wait_for 30 not_frozen A
 	if [ "$signal" = STOP ]; then
 		kill -CONT "$pid"
-		[ "$victim" != writer ] || echo >"$logs/A.go"
+		[ "$victim" != writer ] || t_run let_go
 		t_run t_wait_for 30 not_frozen A
 	elif [ "$victim" = coordinator ]; then
 		wait "$U_COORDINATOR_PID" 2>/dev/null
