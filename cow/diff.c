@@ -19,19 +19,10 @@
 #include "cow/base/cleanup.h"
 #include "cow/file.h"
 #include "cow/store_private.h"
+#include "cow/touched.h"
 #include "cow/view.h"
 
 #define DEPTH_MAX 2048
-
-struct touched_name {
-	uint64_t dir;
-	char *name;
-};
-
-struct touched_inode {
-	uint64_t ino;
-	bool data;
-};
 
 struct change {
 	enum cow_diff_kind kind;
@@ -46,147 +37,10 @@ struct diff {
 	uint64_t a, b;		 /* b 0: the live tree */
 	struct cow_view *view_b; /* NULL for the live tree */
 
-	struct touched_name *names;
-	size_t n_names;
-	struct touched_inode *inodes;
-	size_t n_inodes;
+	struct touched t; /* what the records name */
 	struct change *changes;
 	size_t n_changes;
 };
-
-/* Room for one more in an array that doubles at powers of two. */
-static int more(void *array_p, size_t n, size_t size)
-{
-	void **array = array_p, *grown;
-
-	if (n & (n - 1))
-		return 0;
-	grown = realloc(*array, (n ? n * 2 : 1) * size);
-	if (!grown)
-		return -ENOMEM;
-	*array = grown;
-	return 0;
-}
-
-/* ---- what the records name ---- */
-
-static int note_name(struct diff *d, const struct cow_name *n)
-{
-	char *name = strndup(n->name, n->name_len);
-	int r = name ? more(&d->names, d->n_names, sizeof(*d->names)) : -ENOMEM;
-
-	if (r < 0) {
-		free(name);
-		return r;
-	}
-	d->names[d->n_names++] = (struct touched_name){ n->dir, name };
-	return 0;
-}
-
-static int note_inode(struct diff *d, uint64_t ino, bool data)
-{
-	int r;
-
-	if (d->n_inodes &&
-	    d->inodes[d->n_inodes - 1].ino == ino) { /* runs of one file's clusters */
-		d->inodes[d->n_inodes - 1].data |= data;
-		return 0;
-	}
-	r = more(&d->inodes, d->n_inodes, sizeof(*d->inodes));
-	if (r == 0)
-		d->inodes[d->n_inodes++] = (struct touched_inode){ ino, data };
-	return r;
-}
-
-static int note(void *arg, const struct cow_rec *r, uint64_t at)
-{
-	struct diff *d = arg;
-	struct cow_name n;
-	uint64_t ino;
-	int e;
-
-	(void)at;
-	switch (r->kind) {
-	case COW_REC_NAME:
-		e = cow_format_get_name(r->body, r->body_len, &n);
-		return e < 0 ? e : note_name(d, &n);
-	case COW_REC_ATTR:
-	case COW_REC_DATA:
-		e = cow_format_get_ino(r->body, r->body_len, &ino);
-		return e < 0 ? e : note_inode(d, ino, r->kind == COW_REC_DATA);
-	default:
-		return 0;
-	}
-}
-
-static int by_name(const void *x, const void *y)
-{
-	const struct touched_name *a = x, *b = y;
-
-	return a->dir != b->dir ? (a->dir < b->dir ? -1 : 1) : strcmp(a->name, b->name);
-}
-
-static int by_inode(const void *x, const void *y)
-{
-	const struct touched_inode *a = x, *b = y;
-
-	return a->ino < b->ino ? -1 : a->ino > b->ino;
-}
-
-static void sort_notes(struct diff *d)
-{
-	size_t to = 0;
-
-	if (d->n_names)
-		qsort(d->names, d->n_names, sizeof(*d->names), by_name);
-	for (size_t i = 0; i < d->n_names; i++) {
-		if (to && by_name(&d->names[to - 1], &d->names[i]) == 0)
-			free(d->names[i].name);
-		else
-			d->names[to++] = d->names[i];
-	}
-	d->n_names = to;
-	to = 0;
-	if (d->n_inodes)
-		qsort(d->inodes, d->n_inodes, sizeof(*d->inodes), by_inode);
-	for (size_t i = 0; i < d->n_inodes; i++) {
-		if (to && d->inodes[to - 1].ino == d->inodes[i].ino)
-			d->inodes[to - 1].data |= d->inodes[i].data;
-		else
-			d->inodes[to++] = d->inodes[i];
-	}
-	d->n_inodes = to;
-}
-
-/* The logs of all epochs from a up to b, dropped ones that are not settled yet among them. */
-static int read_logs(struct diff *d)
-{
-	struct epoch **list = NULL;
-	struct cow_store *st = d->st;
-	size_t n = 0;
-	uint64_t end;
-	int r = 0;
-
-	ulock_lock(&st->epochs_lock);
-	for (unsigned i = 0; i < 2; i++)
-		for (struct epoch *e = i ? st->doomed : st->oldest; e && r == 0; e = e->newer) {
-			if (e->id < d->a || (d->b && e->id >= d->b) || e->log_fd < 0)
-				continue;
-			r = more(&list, n, sizeof(struct epoch *));
-			if (r == 0)
-				list[n++] = epoch_ref(e);
-		}
-	ulock_unlock(&st->epochs_lock);
-	for (size_t i = 0; i < n; i++) {
-		if (r == 0)
-			r = epochfile_each(st, list[i]->log_fd, 0, note, d, &end);
-		epoch_unref(list[i]);
-	}
-	free(list);
-	if (r == 0)
-		sort_notes(d);
-	return r;
-}
 
 /* ---- one side ---- */
 
@@ -209,19 +63,9 @@ static int live_name(struct cow_store *st, uint64_t dir, const char *name, uint6
 	return 0;
 }
 
-/* Was this inode made after the epoch, so that a record of it or in it says nothing of that one? */
-static bool born_after(struct diff *d, uint64_t ino, uint64_t epoch)
-{
-	CLEANUP(cow_buf_done) struct cow_buf buf = { 0 };
-	uint8_t key[COW_KEY_MAX];
-
-	return cow_index_get(d->st->index, key, cow_key_birth(key, ino), &buf) == 0 &&
-	       buf.len == 8 && cow_key_get_epoch(buf.data, buf.len) >= epoch;
-}
-
 static bool born_since(struct diff *d, uint64_t ino)
 {
-	return born_after(d, ino, d->a);
+	return touched_born(d->st, ino, d->a);
 }
 
 /* What a name stands for on one side; *ret_ino 0: nothing. */
@@ -232,7 +76,7 @@ static int name_on(struct diff *d, uint64_t epoch, uint64_t dir, const char *nam
 
 	*ret_ino = 0;
 	*ret_type = DT_UNKNOWN;
-	if (epoch && born_after(d, dir, epoch))
+	if (epoch && touched_born(d->st, dir, epoch))
 		return 0;
 	if (epoch)
 		r = view_name(d->st, dir, name, strlen(name), epoch, ret_ino, ret_type);
@@ -371,7 +215,7 @@ static int attr_on(struct diff *d, uint64_t epoch, uint64_t ino, struct cow_buf 
 static int add_change(struct diff *d, enum cow_diff_kind kind, char *path, uint64_t ino,
 		      unsigned type)
 {
-	int r = path ? more(&d->changes, d->n_changes, sizeof(*d->changes)) : -ENOMEM;
+	int r = path ? touched_room(&d->changes, d->n_changes, sizeof(*d->changes)) : -ENOMEM;
 
 	if (r < 0) {
 		free(path);
@@ -404,8 +248,8 @@ static int compare_names(struct diff *d)
 	unsigned ta, tb;
 	int r;
 
-	for (size_t i = 0; i < d->n_names; i++) {
-		const struct touched_name *n = &d->names[i];
+	for (size_t i = 0; i < d->t.n_names; i++) {
+		const struct touched_name *n = &d->t.names[i];
 
 		r = name_on(d, d->a, n->dir, n->name, &ia, &ta);
 		if (r == 0)
@@ -425,14 +269,6 @@ static int compare_names(struct diff *d)
 	return 0;
 }
 
-/* A name with a record was looked at in compare_names(). */
-static bool is_touched(const struct diff *d, uint64_t dir, const char *name)
-{
-	struct touched_name key = { dir, (char *)name };
-
-	return d->n_names && bsearch(&key, d->names, d->n_names, sizeof(*d->names), by_name);
-}
-
 static int walk_live(struct diff *d, uint64_t ino, const char *path, unsigned depth)
 {
 	CLEANUP(closedir_p) DIR *dir = NULL;
@@ -450,7 +286,7 @@ static int walk_live(struct diff *d, uint64_t ino, const char *path, unsigned de
 	}
 	while (r == 0 && depth < DEPTH_MAX && (de = readdir(dir))) {
 		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 ||
-		    is_touched(d, ino, de->d_name))
+		    touched_has(&d->t, ino, de->d_name)) /* compare_names() did it */
 			continue;
 		if (asprintf(&child, "%s/%s", path, de->d_name) < 0)
 			return -ENOMEM;
@@ -474,7 +310,7 @@ static int walk_view(struct diff *d, struct cow_vnode *vn, const char *path, uns
 
 		off = e.next;
 		r = 0;
-		if (is_touched(d, cow_vnode_ino(vn), e.name))
+		if (touched_has(&d->t, cow_vnode_ino(vn), e.name)) /* compare_names() did it */
 			continue;
 		if (asprintf(&child, "%s/%s", path, e.name) < 0) {
 			r = -ENOMEM;
@@ -676,8 +512,8 @@ static int compare_inodes(struct diff *d)
 	char *path, *path_a;
 	int kind, r;
 
-	for (size_t i = 0; i < d->n_inodes; i++) {
-		const struct touched_inode *t = &d->inodes[i];
+	for (size_t i = 0; i < d->t.n_inodes; i++) {
+		const struct touched_inode *t = &d->t.inodes[i];
 
 		kind = compare_inode(d, t);
 		if (kind <= 0) {
@@ -756,14 +592,11 @@ static int tell(struct diff *d, int (*each)(void *, const struct cow_diff_entry 
 
 static void diff_done(struct diff *d)
 {
-	for (size_t i = 0; i < d->n_names; i++)
-		free(d->names[i].name);
+	touched_done(&d->t);
 	for (size_t i = 0; i < d->n_changes; i++) {
 		free(d->changes[i].path);
 		free(d->changes[i].old_path);
 	}
-	free(d->names);
-	free(d->inodes);
 	free(d->changes);
 	cow_view_close(d->view_b);
 }
@@ -783,7 +616,7 @@ int cow_diff(struct cow_store *st, uint64_t epoch_a, uint64_t epoch_b,
 	if (epoch_b)
 		r = cow_view_open(st, epoch_b, false, &d.view_b);
 	if (r == 0)
-		r = read_logs(&d);
+		r = touched_read(st, epoch_a, epoch_b, &d.t);
 	if (r == 0)
 		r = compare_names(&d);
 	if (r == 0)
