@@ -98,13 +98,17 @@ struct epoch *epoch_get(struct cow_store *st, uint64_t id)
 
 /* ---- opening ---- */
 
-int cow_epoch_prepare(struct cow_store *st)
+static int prepare(struct cow_store *st, bool internal)
 {
 	struct epoch *e;
 	int r;
 
 	ulock_lock(&st->epochs_lock);
-	r = st->prepared ? 1 : st->n_epochs >= COW_SNAPSHOTS_MAX ? -EUSERS : 0;
+	r = st->prepared ? 1 : 0;
+	if (!internal && atomic_load(&st->revert_epoch))
+		r = -EINPROGRESS; /* */
+	else if (r == 0 && !internal && st->n_epochs >= COW_SNAPSHOTS_MAX)
+		r = -EUSERS;
 	e = r == 0 ? epoch_new(st->next_epoch) : NULL;
 	if (r == 0 && !e)
 		r = -ENOMEM;
@@ -130,6 +134,11 @@ int cow_epoch_prepare(struct cow_store *st)
 		epoch_unref(e);
 	}
 	return 0;
+}
+
+int cow_epoch_prepare(struct cow_store *st)
+{
+	return prepare(st, false);
 }
 
 void cow_epoch_unprepare(struct cow_store *st)
@@ -252,18 +261,23 @@ int cow_epoch_open(struct cow_store *st, const struct cow_snapshot *snap, uint64
 	return 0;
 }
 
-/* A label of ours between two sessions of the daemon, seen by nobody. */
+int epoch_prepare_internal(struct cow_store *st)
+{
+	return prepare(st, true);
+}
+
+/* A label of ours, seen by nobody: between two sessions of the daemon, and after a revert. */
 int epoch_open_internal(struct cow_store *st)
 {
 	struct epoch *e;
 	int r;
 
-	r = cow_epoch_prepare(st);
-	if (r == -EUSERS)
-		return 0;
+	r = prepare(st, true);
 	if (r < 0)
 		return r;
+	ulock_lock(&st->epochs_lock);
 	e = TAKE(st->prepared);
+	ulock_unlock(&st->epochs_lock);
 	e->internal = true;
 	e->snap.context = COW_CTX_BACKUP;
 	e->snap.state = COW_SNAP_CREATED;
@@ -379,7 +393,9 @@ static int drop_checked(struct cow_store *st, uint64_t id, bool force, bool gate
 	ulock_lock(&st->epochs_lock);
 	for (e = st->last; e && (e->id != id || e->internal); e = e->older)
 		;
-	r = !e ? -ENOENT : !force && e->uses ? -EBUSY : 0;
+	r = !e ? -ENOENT : (!force && e->uses) || revert_pinned(st) == id ? -EBUSY : 0;
+	if (r == 0 && !force && atomic_load(&st->revert_epoch) == id)
+		r = -EBUSY; /* D-12; with force an unfinished revert is given up */
 	if (r == 0 && e == st->last && e->older && !gate_closed) {
 		*ret_need_gate = true; /* changes inside still label with it */
 	} else if (r == 0) {
@@ -408,6 +424,8 @@ int cow_epoch_drop(struct cow_store *st, uint64_t epoch, bool force)
 		r = drop_checked(st, epoch, force, true, &need_gate);
 		gate_exclusive_end(st);
 	}
+	if (r == 0)
+		revert_dropped(st, epoch);
 	return r;
 }
 
@@ -432,7 +450,7 @@ int epoch_drop_oldest(struct cow_store *st, enum cow_drop_cause cause)
 	for (e = st->oldest; e && (e->internal || (e->snap.state == COW_SNAP_OPENED && e->newer));
 	     e = e->newer)
 		; /* one that is being created is the last to go (F-12) */
-	if (!e) {
+	if (!e || revert_pinned(st) == e->id) {
 		ulock_unlock(&st->epochs_lock);
 		return 0;
 	}
@@ -456,6 +474,7 @@ int epoch_drop_oldest(struct cow_store *st, enum cow_drop_cause cause)
 	if (alone)
 		give_back_now(st, e);
 	epoch_unref(e);
+	revert_dropped(st, snap.epoch);
 	if (st->opt.on_drop)
 		st->opt.on_drop(st->opt.userdata, &snap, cause);
 	while (none_left && epoch_drop_oldest(st, cause))

@@ -10,7 +10,7 @@
 /**
  * Lay out what the next epoch needs (files, space), so that opening it under the hold is one small append.
  * May be called again; unused preparation is thrown away with cow_epoch_unprepare or the next open.
- * Returns 0; -ENOSPC; -EUSERS when the tree has COW_SNAPSHOTS_MAX snapshots.
+ * Returns 0; -ENOSPC; -EUSERS when the tree has COW_SNAPSHOTS_MAX snapshots; -EINPROGRESS while a revert is not finished.
  */
 int cow_epoch_prepare(struct cow_store *st);
 void cow_epoch_unprepare(struct cow_store *st);
@@ -19,7 +19,7 @@ void cow_epoch_unprepare(struct cow_store *st);
  * Open the next epoch: from now on the first change of anything is preserved under its number.
  * O(1) in files, bytes and snapshots (I-7). The gate must be held (else -EINVAL), and stays held.
  * @snap  id, set_id, context, in_set, label, name, extra are taken; copied
- * Returns 0; -ETIMEDOUT the hold ran out (I-6); -EEXIST id or name in use; -ENOSPC: nothing opened.
+ * Returns 0; -ETIMEDOUT the hold ran out (I-6); -EEXIST id or name in use; -ENOSPC; -EINPROGRESS as above: nothing opened.
  */
 int cow_epoch_open(struct cow_store *st, const struct cow_snapshot *snap, uint64_t *ret_epoch);
 
@@ -31,7 +31,8 @@ int cow_epoch_commit(struct cow_store *st, uint64_t epoch, const char *extra);
 /**
  * Drop a snapshot, in any state and order, and give its space back (in the background for what is slow).
  * At return it can no longer be found or opened; views of it answer -ESTALE. Repeating it is harmless (N-6).
- * @force  also when it is in use (view.h); else that is -EBUSY (D-12)
+ * @force  also when it is in use (view.h), or the tree was being reverted to it and that stopped: else that is
+ *	   -EBUSY (D-12), and it always is while that revert runs
  * Takes the gate for a moment when it is the newest of several: call without having entered it.
  * Returns 0; -ENOENT no such snapshot; -EBUSY.
  */

@@ -144,6 +144,12 @@ int cow_file_fsync(int fd)
 	return CALL(fsync(fd));
 }
 
+int cow_file_syncfs(int fd)
+{
+	HOOK(COW_OP_SYNC, fd, NULL, 0);
+	return CALL(syncfs(fd));
+}
+
 int cow_file_truncate(int fd, off_t size)
 {
 	HOOK(COW_OP_TRUNCATE, fd, NULL, 0);

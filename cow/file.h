@@ -30,6 +30,7 @@ int cow_file_pwrite_all(int fd, const void *buf, size_t len, off_t off);	/* whol
 ssize_t cow_file_pwrite(int fd, const void *buf, size_t len, off_t off);	/* one call, as far as it gets */
 int cow_file_fdatasync(int fd);
 int cow_file_fsync(int fd);
+int cow_file_syncfs(int fd);				/* not O_PATH */
 int cow_file_truncate(int fd, off_t size);
 int cow_file_fallocate(int fd, int mode, off_t off, off_t len);
 ssize_t cow_file_copy_range(int in_fd, off_t in_off, int out_fd, off_t out_off, size_t len);

@@ -150,6 +150,18 @@ bool gate_is_held(struct cow_store *st)
 	return st->gate.state == GATE_HELD && !st->gate.internal;
 }
 
+void gate_enter_wait(struct cow_store *st)
+{
+	struct gate *g = &st->gate;
+
+	while (!cow_gate_enter(st)) {
+		pthread_mutex_lock(&g->lock);
+		while (atomic_load(&g->closed))
+			pthread_cond_wait(&g->changed, &g->lock);
+		pthread_mutex_unlock(&g->lock);
+	}
+}
+
 void gate_exclusive(struct cow_store *st)
 {
 	struct gate *g = &st->gate;

@@ -65,10 +65,15 @@ int preserve_settle(struct cow_store *st, int r)
 {
 	if (r >= 0 || r == -EAGAIN)
 		return r < 0 ? r : 0;
-	if (r == -ENOSPC || r == -EDQUOT)
-		return epoch_drop_oldest(st, COW_DROP_FULL); /* F-9, source-first */
+	if (r == -ENOSPC || r == -EDQUOT) {
+		if (epoch_drop_oldest(st, COW_DROP_FULL)) /* F-9, source-first */
+			return 1;
+		return revert_pinned(st) ? r : 0;
+	}
 	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM)
-		return r;		    /* we are short, not the store: as any call may say */
+		return r; /* we are short, not the store: as any call may say */
+	if (revert_pinned(st))
+		return r; /* what the tree is made of again must not go; no change of a user's waits for this */
 	epoch_drop_all(st, COW_DROP_FAULT); /* F-14 */
 	return 0;
 }

@@ -826,6 +826,7 @@ static void store_free(struct cow_store *st)
 	ulock_done(&st->control_lock);
 	ulock_done(&st->loc_lock);
 	ulock_done(&st->dirs_lock);
+	ulock_done(&st->revert_lock);
 	pthread_cond_destroy(&st->epochs_changed);
 	free(st);
 }
@@ -848,6 +849,7 @@ static struct cow_store *store_new(const struct cow_options *opt)
 	ulock_init(&st->control_lock, RANK_LOG);
 	ulock_init(&st->loc_lock, RANK_LOC);
 	ulock_init(&st->dirs_lock, RANK_CACHE);
+	ulock_init(&st->revert_lock, RANK_LEAF);
 	for (unsigned i = 0; i < VIEW_DIRS; i++)
 		st->dirs[i].fd = -1;
 	st->below_fd = fcntl(opt->below_fd, F_DUPFD_CLOEXEC, 3);
@@ -894,6 +896,8 @@ static int open_all(struct cow_store *st, const struct why *w)
 		r = session_record(st, false);
 	if (r == 0 && st->oldest && h.clean)
 		r = epoch_open_internal(st); /* keeps this session's labels from the last one's */
+	if (r == 0)
+		r = revert_load(st); /* after that: it would refuse any opening */
 	return r < 0 ? say(w, r, "cannot start its store: %s", strerror(-r)) : 0;
 }
 

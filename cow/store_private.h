@@ -12,6 +12,7 @@
 #include "cow/cow.h"
 #include "cow/format.h"
 #include "cow/index.h"
+#include "cow/revert.h"
 
 /* ---- gate ---- */
 
@@ -153,6 +154,15 @@ struct cow_store {
 		unsigned users;
 	} dirs[VIEW_DIRS];
 	uint64_t dirs_clock;
+
+	/* A revert. The two atomics are changed by its thread alone or while there is none, `reverting` with the gate
+	 * closed (seq_cst: whoever passes the gate after that sees it); who reads them elsewhere decides nothing by both. */
+	_Atomic uint64_t revert_epoch; /* begun and not finished: a marker is in the store; 0: none */
+	_Atomic bool reverting;	       /* at work: its snapshot is not dropped, changes are turned away */
+	_Atomic bool revert_stop;      /* asked to stop */
+	struct ulock revert_lock;      /* rank LEAF; guards the rest */
+	bool revert_busy;	       /* somebody is in cow_revert */
+	struct cow_revert_info revert;
 };
 
 /* gate.c */
@@ -162,6 +172,14 @@ void gate_exclusive(
 	struct cow_store *st); /* wait for the gate, whoever has it; then hold it for us */
 void gate_exclusive_end(struct cow_store *st);
 bool gate_is_held(struct cow_store *st); /* by the coordinator's hold; gate.lock held */
+
+void gate_enter_wait(struct cow_store *st); /* cow_gate_enter, however long a hold lasts */
+
+/* revert.c */
+int revert_load(struct cow_store *st); /* find the marker of an unfinished one */
+/* The snapshot that may not be dropped now, 0: none. */
+uint64_t revert_pinned(struct cow_store *st);
+void revert_dropped(struct cow_store *st, uint64_t epoch); /* that snapshot went; no lock held */
 
 /* epochfile.c: an epoch's log and data files, and the control log */
 int epochfile_create(struct cow_store *st, struct epoch *e);
@@ -181,6 +199,7 @@ struct epoch *epoch_ref(struct epoch *e);
 void epoch_unref(struct epoch *e);
 void epoch_link(struct cow_store *st, struct epoch *e); /* as the newest; epochs_lock held */
 struct epoch *epoch_newest(struct cow_store *st); /* inside the gate; NULL: nothing to preserve */
+int epoch_prepare_internal(struct cow_store *st);
 int epoch_open_internal(struct cow_store *st);
 /* Make room by dropping the oldest snapshot; inside the gate, no lock held. Returns 1, or 0 when there is none. */
 int epoch_drop_oldest(struct cow_store *st, enum cow_drop_cause cause);

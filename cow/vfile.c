@@ -55,6 +55,30 @@ int cow_vfile_open(struct cow_vnode *vn, struct cow_vfile **ret)
 	return 0;
 }
 
+int vfile_open_inode(struct cow_view *v, uint64_t ino, uint64_t size, int fd,
+		     struct cow_vfile **ret)
+{
+	CLEANUP(close_p) int live = cow_file_reopen(fd, O_RDONLY);
+	struct cow_vfile *f;
+	int r;
+
+	if (live < 0)
+		return live;
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	r = vnode_bare(v, ino, DT_REG, &f->vn);
+	if (r < 0) {
+		free(f);
+		return r;
+	}
+	f->size = size;
+	atomic_init(&f->live_fd, TAKE_FD(live));
+	cow_view_use(v);
+	*ret = f;
+	return 0;
+}
+
 void cow_vfile_close(struct cow_vfile *f)
 {
 	int fd;
@@ -140,6 +164,19 @@ static int map_stretch(struct cow_vfile *f, uint64_t c, uint64_t limit, uint64_t
 		s.kind = s.data.dat ? STORED : HOLE;
 	}
 	*ret = s;
+	return 0;
+}
+
+int vfile_map(struct cow_vfile *f, uint64_t c, uint64_t limit, enum vfile_kind *ret_kind,
+	      uint64_t *ret_until)
+{
+	struct stretch s;
+	int r = map_stretch(f, c, limit, 0, &s);
+
+	if (r < 0)
+		return r;
+	*ret_kind = s.kind == LIVE ? VFILE_LIVE : s.kind == HOLE ? VFILE_HOLE : VFILE_STORED;
+	*ret_until = s.until;
 	return 0;
 }
 

@@ -149,6 +149,11 @@ static int vnode_new(struct cow_view *v, struct cow_vnode *parent, uint64_t ino,
 	return 0;
 }
 
+int vnode_bare(struct cow_view *v, uint64_t ino, unsigned type, struct cow_vnode **ret)
+{
+	return vnode_new(v, NULL, ino, type, "", ret);
+}
+
 struct cow_vnode *cow_vnode_ref(struct cow_vnode *vn)
 {
 	atomic_fetch_add(&vn->refs, 1);
@@ -262,7 +267,7 @@ static int check_ctime(const struct cow_view *v, int64_t sec, uint32_t ns)
 }
 
 /* `live` NULL: only what was saved is asked; somebody did save. */
-static int check_inode(const struct cow_view *v, uint64_t ino, const struct statx *live)
+int view_check_inode(const struct cow_view *v, uint64_t ino, const struct statx *live)
 {
 	CLEANUP(cow_buf_done) struct cow_buf buf = { 0 };
 	struct cow_attr attr;
@@ -280,12 +285,12 @@ static int check_inode(const struct cow_view *v, uint64_t ino, const struct stat
 
 int vnode_check_foreign(struct cow_vnode *vn, const struct statx *live)
 {
-	return check_inode(vn->view, vn->ino, live);
+	return view_check_inode(vn->view, vn->ino, live);
 }
 
 int vnode_check_label(struct cow_vnode *vn, uint64_t label)
 {
-	return of_later_daemon(vn->view, label) ? check_inode(vn->view, vn->ino, NULL) : 0;
+	return of_later_daemon(vn->view, label) ? view_check_inode(vn->view, vn->ino, NULL) : 0;
 }
 
 /* ---- look-up ---- */

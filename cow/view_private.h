@@ -30,6 +30,18 @@ int vnode_dir_fd(struct cow_vnode *vn);	  /* the same, by way of the cache */
 /* 0, or -ESTALE: it was changed while nobody watched. With its live attributes at hand; or for a record of that label. */
 int vnode_check_foreign(struct cow_vnode *vn, const struct statx *live);
 int vnode_check_label(struct cow_vnode *vn, uint64_t label);
+/* The same for any inode: 0 or -ESTALE; `live` NULL: only what was saved is asked. */
+int view_check_inode(const struct cow_view *v, uint64_t ino, const struct statx *live);
+/* A vnode known by its number alone: good for what vfile_* below and the records say of it. */
+int vnode_bare(struct cow_view *v, uint64_t ino, unsigned type, struct cow_vnode **ret);
 int view_is_store(const struct cow_vnode *dir, const char *name);
+
+/* vfile.c, for revert.c: a file by its number, the size at the epoch, and its live inode (any fd). */
+int vfile_open_inode(struct cow_view *v, uint64_t ino, uint64_t size, int fd,
+		     struct cow_vfile **ret);
+enum vfile_kind { VFILE_LIVE, VFILE_HOLE, VFILE_STORED };
+/* What [c, *ret_until) is, all in one way, *ret_until <= limit; clusters. */
+int vfile_map(struct cow_vfile *f, uint64_t c, uint64_t limit, enum vfile_kind *ret_kind,
+	      uint64_t *ret_until);
 
 #endif

@@ -439,7 +439,8 @@ static bool same_attrs(const struct tree_entry *a, const struct tree_entry *b, u
 	SAME_FIELD(stx_uid, "%u");
 	SAME_FIELD(stx_gid, "%u");
 	SAME_FIELD(stx_nlink, "%u");
-	if (!S_ISDIR(x->stx_mode) || (!copy && (*a->path || !(flags & TREE_NO_ROOT_TIMES))))
+	if (!S_ISDIR(x->stx_mode) || (!copy && !(flags & TREE_REVERTED) &&
+				      (*a->path || !(flags & TREE_NO_ROOT_TIMES))))
 		SAME_FIELD(stx_size, "%llu");
 	SAME_FIELD(stx_rdev_major, "%u");
 	SAME_FIELD(stx_rdev_minor, "%u");
@@ -447,12 +448,15 @@ static bool same_attrs(const struct tree_entry *a, const struct tree_entry *b, u
 		return true;
 	if (!(flags & TREE_NO_ROOT_TIMES) || *a->path) {
 		SAME_TIME(stx_mtime);
-		SAME_TIME(stx_ctime);
+		if (!(flags & TREE_REVERTED))
+			SAME_TIME(stx_ctime);
 	}
 	if ((x->stx_mask ^ y->stx_mask) & (STATX_BASIC_STATS | STATX_BTIME))
 		DIFFER("%s: mask is %x, should be %x", show(a->path), y->stx_mask, x->stx_mask);
 	if (x->stx_mask & STATX_BTIME)
 		SAME_TIME(stx_btime);
+	if (flags & TREE_REVERTED)
+		return true;
 	if (flags & TREE_BLOCKS_LOOSE && x->stx_blocks < y->stx_blocks + 32 &&
 	    y->stx_blocks < x->stx_blocks + 32)
 		return true;

@@ -50,6 +50,8 @@ struct tree {
 	2u /* another copy of the tree: no inode numbers, times, block counts, holes */
 #define TREE_HOLES_LOOSE 8u   /* what is a hole is not compared */
 #define TREE_NO_ROOT_TIMES 4u /* the root's own times and size are not compared */
+#define TREE_REVERTED                                                                              \
+	16u /* what nobody can set is not compared: change times, block counts, sizes of directories */
 
 /* Read the tree at dir_fd (any fd). `skip`: an entry of the root that is not read, or NULL. */
 int tree_read(int dir_fd, const char *skip, struct tree *ret);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/support/world.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -983,15 +984,65 @@ void world_close_files(struct world *w)
 	w->n_adopted = 0;
 }
 
+static void forget_links(struct world *w)
+{
+	for (unsigned i = 0; w->n_links;
+	     i = i ? i - 1 : w->n_links - 1) /* directories when empty */
+		if (i < w->n_links && !w->links[i].node->children)
+			node_idle(link_del(w, &w->links[i]));
+}
+
+static struct wnode *known(struct world *w, uint64_t ino)
+{
+	for (unsigned i = 0; i < w->n_links; i++)
+		if (w->links[i].node->ino == ino)
+			return w->links[i].node;
+	return NULL;
+}
+
+static void scan(struct world *w, struct wnode *dir)
+{
+	struct dirent **list = NULL;
+	int n = scandirat(dir->fd, ".", &list, NULL, alphasort);
+
+	for (int i = 0; i < n; i++) {
+		const char *name = list[i]->d_name;
+		struct wnode *node;
+
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+		    strcmp(name, COW_STORE_NAME) == 0 || w->n_links == MAX_LINKS) {
+			free(list[i]);
+			continue;
+		}
+		node = known(w, list[i]->d_ino);
+		if (node) {
+			link_add(w, dir, name, node);
+			publish(w, node);
+		} else if (made(w, dir, name, -1) < 0) {
+			abort();
+		} else {
+			node = known(w, list[i]->d_ino);
+			if (S_ISDIR(node->type))
+				scan(w, node);
+		}
+		free(list[i]);
+	}
+	free(list);
+}
+
+void world_rescan(struct world *w)
+{
+	world_close_files(w);
+	forget_links(w);
+	scan(w, w->top);
+}
+
 void world_free(struct world *w)
 {
 	if (!w)
 		return;
 	world_close_files(w);
-	for (unsigned i = 0; w->n_links;
-	     i = i ? i - 1 : w->n_links - 1) /* directories when empty */
-		if (i < w->n_links && !w->links[i].node->children)
-			node_idle(link_del(w, &w->links[i]));
+	forget_links(w);
 	w->top->links = 0;
 	node_idle(w->top);
 	if (w->shared) {

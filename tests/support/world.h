@@ -37,6 +37,9 @@ void world_adopt(struct world *w, int fd);
 /* Open files are closed: after that only what has a name is left. */
 void world_close_files(struct world *w);
 
+/* The tree was changed by somebody else: learn anew what is there. Open files are closed. */
+void world_rescan(struct world *w);
+
 /* All the names that can occur in its directories. */
 #define WORLD_NAMES 30u
 const char *const *world_names(const struct world *w);
