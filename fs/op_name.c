@@ -9,6 +9,7 @@
 #include "cow/change.h"
 #include "fs/creds.h"
 #include "fs/locate.h"
+#include "fs/loss.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
 #include "fs/snap.h"
@@ -123,18 +124,6 @@ static int may_change_name(struct fs *fs, struct fs_node *parent, const char *na
 	if (parent->kind != FS_LIVE)
 		return -EROFS;
 	return fs_reserved_name(fs, parent, name) ? -EPERM : 0;
-}
-
-static void tree_read(struct fs *fs)
-{
-	rank_enter(RANK_TREE);
-	pthread_rwlock_rdlock(&fs->tree);
-}
-
-static void tree_done(struct fs *fs)
-{
-	pthread_rwlock_unlock(&fs->tree);
-	rank_leave(RANK_TREE);
 }
 
 static int publish_made(struct fs_change *c, int dirfd)
@@ -386,105 +375,30 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *n
 		fs_change_submit(&c);
 }
 
-/* ---- unlink, rmdir, rename: nodes that lose a name ---- */
-
-/* A known node about to lose the name it is reached by. */
-struct loss {
-	struct fs_node *node; /* referenced, or NULL when the kernel does not know it */
-	int fd;		      /* to be kept once the name is gone, or -1; counted in fs->orphans */
-	bool unreachable;     /* no descriptor could be had, and no name will be left */
-};
-#define LOSS_NONE                                                                                  \
-	{                                                                                          \
-		.fd = -1                                                                           \
-	}
-
-static void loss_put(struct fs *fs, struct loss *l)
-{
-	if (l->fd >= 0) {
-		close(l->fd);
-		atomic_fetch_sub(&fs->orphans, 1);
-	}
-	fs_nodes_unref(fs->nodes, l->node);
-}
-
-/* Will there be no name of it at all? */
-static bool loses_last(struct fs *fs, const struct stat *was)
-{
-	return S_ISDIR(was->st_mode) || was->st_nlink <= 1 ||
-	       was->st_nlink - cow_inode_extra_links(fs->store, was->st_ino) <= 1;
-}
-
-/* A descriptor of what may be left without a name; somebody may have it open, or as his cwd. */
-static void keep_orphan(struct fs *fs, struct loss *l, int *fd, const struct stat *was)
-{
-	if (l->node->orphan_fd >= 0)
-		return;
-	if (*fd >= 0 && atomic_fetch_add(&fs->orphans, 1) < fs->orphans_max) {
-		l->fd = TAKE_FD(*fd);
-		return;
-	}
-	if (*fd >= 0)
-		atomic_fetch_sub(&fs->orphans, 1);
-	l->unreachable = loses_last(fs, was);
-}
-
-static int loss_begin(struct fs *fs, struct fs_node *parent, int dirfd, const char *name,
-		      bool exchange, struct loss *l)
-{
-	CLEANUP(close_p) int fd = -1;
-	struct stat st;
-
-	/* What is removed is mostly known and has one name: so open it at once, instead of after a look at it. */
-	if (!exchange)
-		fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 && !exchange && errno == ENOENT)
-		return -ENOENT;
-	/* else no descriptor is to be had: go on without */
-	if ((fd >= 0 ? fstat(fd, &st) : fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW)) < 0)
-		return -errno;
-	l->node = fs_nodes_find(fs->nodes, FS_LIVE, st.st_dev, st.st_ino);
-	if (l->node && !exchange && fs_nodes_last_place(fs->nodes, l->node, parent, name))
-		keep_orphan(fs, l, &fd, &st);
-	return 0;
-}
-
-/* The descriptor goes in only now: a node whose removal was refused would have kept it for nothing. Who looks in
- * between finds the name gone, and looks again once the tree lock is free. */
-static void loss_publish(struct fs *fs, struct loss *l, struct fs_node *parent, const char *name)
-{
-	if (!l->node)
-		return;
-	atomic_store_explicit(&l->node->lost_name, true, memory_order_relaxed);
-	if (l->fd >= 0 && fs_nodes_set_orphan(fs->nodes, l->node, l->fd))
-		l->fd = -1;
-	fs_nodes_drop_place(fs->nodes, l->node, parent, name);
-	if (l->unreachable)
-		fs_nodes_unhash(fs->nodes, l->node);
-}
+/* ---- unlink, rmdir, rename ---- */
 
 static int run_remove(struct fs_change *c)
 {
 	CLEANUP(place_fd_put) struct place_fd at = PLACE_FD_NONE;
-	struct loss victim = LOSS_NONE;
+	struct fs_loss victim = FS_LOSS_NONE;
 	struct fs *fs = c->fs;
 	int r;
 
 	r = place_fd_get(fs, c->node, &at);
 	if (r < 0)
 		return r;
-	r = loss_begin(fs, c->node, at.dir.fd, c->name, false, &victim);
+	r = fs_loss_begin(fs, c->node, at.dir.fd, c->name, false, &victim);
 	if (r < 0)
 		return r;
-	tree_read(fs);
+	fs_tree_read(fs);
 	if (c->mode == S_IFDIR)
 		r = cow_rmdir(fs->store, at.dir, c->name);
 	else
 		r = cow_unlink(fs->store, at.dir, c->name);
 	if (r == 0)
-		loss_publish(fs, &victim, c->node, c->name);
-	tree_done(fs);
-	loss_put(fs, &victim);
+		fs_loss_publish(fs, &victim, c->node, c->name);
+	fs_tree_done(fs);
+	fs_loss_put(fs, &victim);
 	return r;
 }
 
@@ -524,7 +438,7 @@ static void move_publish(struct fs *fs, struct fs_node *node, struct fs_node *ol
 }
 
 static int apply_rename(struct fs_change *c, struct place_fd *from, struct place_fd *to,
-			struct loss *moved, struct loss *victim)
+			struct fs_loss *moved, struct fs_loss *victim)
 {
 	CLEANUP(free_p) struct fs_place *there = NULL;
 	CLEANUP(free_p) struct fs_place *back = NULL;
@@ -536,16 +450,16 @@ static int apply_rename(struct fs_change *c, struct place_fd *from, struct place
 		r = fs_nodes_prepare_place(c->name, &back);
 	if (r < 0)
 		return r;
-	tree_read(fs);
+	fs_tree_read(fs);
 	r = cow_rename(fs->store, from->dir, c->name, to->dir, c->name2, (unsigned)c->flags);
 	if (r == 0) {
 		if (c->flags & RENAME_EXCHANGE)
 			move_publish(fs, victim->node, c->other, c->name2, c->node, &back);
 		else
-			loss_publish(fs, victim, c->other, c->name2);
+			fs_loss_publish(fs, victim, c->other, c->name2);
 		move_publish(fs, moved->node, c->node, c->name, c->other, &there);
 	}
-	tree_done(fs);
+	fs_tree_done(fs);
 	return r;
 }
 
@@ -553,7 +467,7 @@ static int run_rename(struct fs_change *c)
 {
 	CLEANUP(place_fd_put) struct place_fd from = PLACE_FD_NONE;
 	CLEANUP(place_fd_put) struct place_fd to = PLACE_FD_NONE;
-	struct loss moved = LOSS_NONE, victim = LOSS_NONE;
+	struct fs_loss moved = FS_LOSS_NONE, victim = FS_LOSS_NONE;
 	bool exchange = c->flags & RENAME_EXCHANGE;
 	struct fs *fs = c->fs;
 	int r;
@@ -562,16 +476,16 @@ static int run_rename(struct fs_change *c)
 	if (r == 0)
 		r = place_fd_get(fs, c->other, &to);
 	if (r == 0)
-		r = loss_begin(fs, c->node, from.dir.fd, c->name, true, &moved);
+		r = fs_loss_begin(fs, c->node, from.dir.fd, c->name, true, &moved);
 	if (r == 0) {
-		r = loss_begin(fs, c->other, to.dir.fd, c->name2, exchange, &victim);
+		r = fs_loss_begin(fs, c->other, to.dir.fd, c->name2, exchange, &victim);
 		if (r == -ENOENT && !exchange)
 			r = 0;
 	}
 	if (r == 0)
 		r = apply_rename(c, &from, &to, &moved, &victim);
-	loss_put(fs, &moved);
-	loss_put(fs, &victim);
+	fs_loss_put(fs, &moved);
+	fs_loss_put(fs, &victim);
 	return r;
 }
 
