@@ -282,8 +282,11 @@ int epoch_open_internal(struct cow_store *st)
 	e->snap.context = COW_CTX_BACKUP;
 	e->snap.state = COW_SNAP_CREATED;
 	r = open_prepared(st, e);
-	if (r < 0)
+	if (r < 0) {
+		epochfile_unlink_log(st, e->id);
+		epochfile_unlink_dat(st, e->id);
 		epoch_unref(e);
+	}
 	return r;
 }
 

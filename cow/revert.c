@@ -1392,6 +1392,8 @@ static int begin(struct job *j, bool force, bool again)
 		return r;
 	}
 	set_state(st, COW_REVERT_RUNNING, j->view->e);
+	if (j->hooks && j->hooks->begun)
+		j->hooks->begun(j->hooks->userdata);
 	return 0;
 }
 

@@ -32,6 +32,8 @@ struct cow_revert_info {
 
 /* What the side above has in its memory. All are called by the thread that reverts; NULL: not wanted. */
 struct cow_revert_hooks {
+	/* Nothing can be refused any more: changes of others are turned away from here on. */
+	void (*begun)(void *userdata);
 	/* Inside the gate, around the call that takes a name away: `dir_fd` is any descriptor of directory `dir`. Each
 	 * name_goes is followed by one name_gone, with what the call said. */
 	void (*name_goes)(void *userdata, uint64_t dir, int dir_fd, const char *name);

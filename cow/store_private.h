@@ -157,11 +157,12 @@ struct cow_store {
 
 	/* A revert. The two atomics are changed by its thread alone or while there is none, `reverting` with the gate
 	 * closed (seq_cst: whoever passes the gate after that sees it); who reads them elsewhere decides nothing by both. */
-	_Atomic uint64_t revert_epoch; /* begun and not finished: a marker is in the store; 0: none */
-	_Atomic bool reverting;	       /* at work: its snapshot is not dropped, changes are turned away */
-	_Atomic bool revert_stop;      /* asked to stop */
-	struct ulock revert_lock;      /* rank LEAF; guards the rest */
-	bool revert_busy;	       /* somebody is in cow_revert */
+	_Atomic uint64_t
+		revert_epoch;	/* begun and not finished: a marker is in the store; 0: none */
+	_Atomic bool reverting; /* at work: its snapshot is not dropped, changes are turned away */
+	_Atomic bool revert_stop; /* asked to stop */
+	struct ulock revert_lock; /* rank LEAF; guards the rest */
+	bool revert_busy;	  /* somebody is in cow_revert */
 	struct cow_revert_info revert;
 };
 

@@ -178,14 +178,13 @@ static void check(struct model *m, unsigned to, const char *when)
 	world_rescan(m->w);
 }
 
-static void reopen(struct model *m, bool wipe_places)
+static void reopen(struct model *m)
 {
 	int r;
 
 	world_close_files(m->w);
 	if (m->h.st)
 		cr_assert_eq(harness_close(&m->h, false), 0);
-	(void)wipe_places;
 	r = harness_open(&m->h);
 	cr_assert_eq(r, 0, "reopen: %d %s", r, m->h.why);
 }
@@ -207,7 +206,7 @@ static void history(struct model *m)
 			cow_epoch_settle(m->h.st);
 	}
 	if (rnd(m, 6) == 0) {
-		reopen(m, false);
+		reopen(m);
 		if (rnd(m, 2))
 			change(m, 1 + (unsigned)rnd(m, 60));
 	}
@@ -283,6 +282,21 @@ Test(cow_revert, large_holes_come_back)
 
 /* ---- killed in the middle (X-10) ---- */
 
+static bool looks_like(struct model *m, const struct tree *t)
+{
+	char why[700] = "";
+	struct tree live;
+	bool same;
+
+	cr_assert_eq(harness_live(&m->h, &live), 0);
+	for (size_t i = 0; i < live.n; i++)
+		live.e[i].unwritten |= harness_marked(&m->h, live.e[i].sx.stx_ino,
+						      HARNESS_UNWRITTEN);
+	same = tree_same(t, &live, TREE_REVERTED, why, sizeof(why));
+	tree_done(&live);
+	return same;
+}
+
 static void die_in_it(struct model *m, uint64_t epoch, unsigned nth)
 {
 	int r;
@@ -306,12 +320,14 @@ Test(cow_revert, killed_before_any_operation_it_is_continued)
 	start(m, "killed_before_any_operation_it_is_continued", NULL, &o);
 	for (unsigned i = 0; i < rounds; i++) {
 		unsigned to, tries = 0;
+		struct tree before;
 		int status = 0;
 
 		history(m);
 		to = (unsigned)rnd(m, m->n_snaps);
 		snprintf(when, sizeof(when), "killed %u", i);
 		world_close_files(m->w);
+		cr_assert_eq(harness_live(&m->h, &before), 0);
 		cr_assert_eq(harness_close(&m->h, false), 0);
 		for (; tries < 4; tries++) {
 			unsigned nth = 1 + (unsigned)rnd(m, tries == 0 && i % 3 == 0 ? 30 : 600);
@@ -329,13 +345,18 @@ Test(cow_revert, killed_before_any_operation_it_is_continued)
 			if (WEXITSTATUS(status) == 0)
 				break;
 		}
-		reopen(m, true);
+		reopen(m);
 		m->h.n_drops = 0;
 		/* the snapshot is exact, though half of the tree was put back (I-3) */
 		for (unsigned k = 0; k <= to; k++)
 			compare(m, k, when);
 		if (cow_revert_pending(m->h.st))
 			cr_assert_eq(cow_revert_pending(m->h.st), m->snaps[to].epoch);
+		else
+			cr_assert(looks_like(m, &before) || looks_like(m, &m->snaps[to].ref),
+				  "seed %llu, %s: half done, and nobody knows",
+				  (unsigned long long)m->seed, when);
+		tree_done(&before);
 		cr_assert_eq(revert(m, m->snaps[to].epoch), 0, "seed %llu, %s",
 			     (unsigned long long)m->seed, when);
 		check(m, to, when);

@@ -439,8 +439,8 @@ static bool same_attrs(const struct tree_entry *a, const struct tree_entry *b, u
 	SAME_FIELD(stx_uid, "%u");
 	SAME_FIELD(stx_gid, "%u");
 	SAME_FIELD(stx_nlink, "%u");
-	if (!S_ISDIR(x->stx_mode) || (!copy && !(flags & TREE_REVERTED) &&
-				      (*a->path || !(flags & TREE_NO_ROOT_TIMES))))
+	if (!S_ISDIR(x->stx_mode) ||
+	    (!copy && !(flags & TREE_REVERTED) && (*a->path || !(flags & TREE_NO_ROOT_TIMES))))
 		SAME_FIELD(stx_size, "%llu");
 	SAME_FIELD(stx_rdev_major, "%u");
 	SAME_FIELD(stx_rdev_minor, "%u");
