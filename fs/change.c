@@ -10,6 +10,7 @@
 
 #include "cow/base/cleanup.h"
 #include "cow/gate.h"
+#include "cow/revert.h"
 #include "fs/reply.h"
 
 #define PARK_THREADS 4u
@@ -85,7 +86,8 @@ static bool try_run(struct fs_change *c, int *ret_r)
 	do {
 		if (!cow_gate_enter(st))
 			return false;
-		*ret_r = c->kind->run(c);
+		/* nobody else changes a tree that is being reverted. */
+		*ret_r = cow_revert_running(st) ? -EBUSY : c->kind->run(c);
 		cow_gate_leave(st);
 		if (*ret_r != -EAGAIN)
 			return true;

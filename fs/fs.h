@@ -51,9 +51,11 @@ struct fs {
 	uint64_t max_bytes;   /* of the store, 0: unlimited */
 	enum fs_shown shown;
 	time_t started;
-	size_t orphans_max;	  /* descriptors that nameless nodes may hold */
-	_Atomic size_t orphans;	  /* and hold; a counter, orders nothing */
-	size_t files_max;	  /* descriptors for open files: the rest is for finding things */
+	size_t orphans_max;	/* descriptors that nameless nodes may hold */
+	_Atomic size_t orphans; /* and hold; a counter, orders nothing */
+	size_t files_max;	/* descriptors for open files: the rest is for finding things */
+	_Atomic size_t
+		open_files;	  /* live files that somebody has open; a counter, orders nothing */
 	_Atomic size_t files;	  /* and those in use; a counter, orders nothing */
 	_Atomic bool killpriv_v2; /* the kernel leaves clearing of set-id bits to us */
 	/* How often somebody gave a file capabilities; see no_caps_at in nodes.h. seq_cst: a change that has been

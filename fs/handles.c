@@ -27,6 +27,7 @@ static struct fs_file *file_new(struct fs *fs, struct fs_node *node)
 	atomic_init(&file->fd_rw, -1);
 	atomic_init(&file->blind, false);
 	atomic_init(&file->append, false);
+	atomic_fetch_add(&fs->open_files, 1);
 	file->node = fs_nodes_ref(fs->nodes, node);
 	return file;
 }
@@ -41,6 +42,7 @@ static void file_free(struct fs *fs, struct fs_file *file)
 	if (rw >= 0)
 		close(rw);
 	atomic_fetch_sub(&fs->files, (size_t)(ro >= 0) + (size_t)(rw >= 0));
+	atomic_fetch_sub(&fs->open_files, 1);
 	fs_nodes_unref(fs->nodes, file->node);
 	free(file);
 }
@@ -298,6 +300,17 @@ void fs_snapfile_free(struct fs_held *h)
 	held_remove(h);
 	cow_vfile_close(h->vfile);
 	free(h);
+}
+
+size_t fs_handles_live(struct fs *fs)
+{
+	size_t n = atomic_load(&fs->open_files);
+
+	ulock_lock(&handles_lock);
+	for (const struct fs_held *h = fs->held; h; h = h->next)
+		n += h->dir && h->dir->live;
+	ulock_unlock(&handles_lock);
+	return n;
 }
 
 void fs_held_close_all(struct fs *fs)

@@ -38,6 +38,7 @@ struct fs_held {
 /* What fi->fh of a directory points to. */
 struct fs_dir {
 	struct fs_held held;
+	bool live;	      /* of the live tree; set once */
 	pthread_mutex_t lock; /* one reader at a time; leaf but for the store's own locks */
 	int fd;		      /* live: opened by the first read, -1 before */
 	off_t pos;	      /* live: where fd stands */
@@ -78,6 +79,10 @@ void fs_dir_free(struct fs_dir *d);
 /* A snapshot's open file as a handle; takes vf, also on failure. NULL: out of memory. */
 struct fs_held *fs_snapfile_new(struct fs *fs, struct cow_vfile *vf);
 void fs_snapfile_free(struct fs_held *h);
+
+/* How many files and directories of the live tree are open (X-10). Each file counts once, however often it is open; what the
+ * kernel is only about to release counts as well. */
+size_t fs_handles_live(struct fs *fs);
 
 /* Close what is left of both: once, when the session's loop has ended. */
 void fs_held_close_all(struct fs *fs);

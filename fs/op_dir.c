@@ -48,6 +48,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fs_reply_status(req, -ENOMEM);
 		return;
 	}
+	d->live = fs_node_of(fs_of(req), ino)->kind == FS_LIVE;
 	fi->fh = (uintptr_t)d;
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		fs_dir_free(d);

@@ -23,6 +23,7 @@
 #include "cow/gate.h"
 #include "fs/idmap.h"
 #include "fs/provider_expose.h"
+#include "fs/revert.h"
 #include "fs/serve.h"
 #include "fs/snap.h"
 
@@ -61,6 +62,7 @@ struct fs_provider {
 	struct fs *fs;
 	struct fs_serve *serve;
 	struct fs_exposures *exposures; /* changed by the slow thread alone */
+	struct fs_revert *revert;
 	char *socket;
 	int wake_fd;  /* eventfd: something is in `out`, or stop */
 	bool holding; /* connection thread only */
@@ -160,6 +162,7 @@ struct answer {
 	int fd;				  /* owned */
 	const char *error;		  /* a name of protocol section 10; NULL: from r */
 	char message[FS_EXPOSE_WHY_SIZE]; /* "": a general one */
+	const char *text;		  /* likewise, borrowed; NULL: none */
 };
 
 static const char *error_name(int r)
@@ -183,6 +186,8 @@ static const char *error_name(int r)
 	case -ENAMETOOLONG:
 	case -ENOTDIR:
 		return "invalid-argument";
+	case -EINPROGRESS:
+		return "revert-in-progress"; /* */
 	case -ENOMEM:
 		return "out-of-memory";
 	case -EACCES:
@@ -210,7 +215,9 @@ static struct item *make_answer(struct fs_provider *p, const char *call, json_in
 				    json_string(a->error ? a->error : error_name(r)));
 		json_object_set_new(params, "errno", json_integer(r));
 		json_object_set_new(params, "message",
-				    json_string(*a->message ? a->message : text));
+				    json_string(a->text	   ? a->text
+						: *a->message ? a->message
+							      : text));
 	}
 	if (params && r >= 0)
 		json_object_set(params, "result", a->result);
@@ -220,6 +227,24 @@ static struct item *make_answer(struct fs_provider *p, const char *call, json_in
 
 /* ---- what the coordinator is told ---- */
 
+/* null when there is nothing to tell. */
+static json_t *revert_json(struct fs_provider *p)
+{
+	static const char *const states[] = { "none", "running", "stopped", "lost" };
+	struct cow_revert_info info;
+	json_t *o;
+
+	cow_revert_get(p->fs->store, &info);
+	if (info.state == COW_REVERT_NONE)
+		return json_null();
+	o = json_pack("{s:s, s:s, s:I, s:I, s:I}", "state", states[info.state], "snapshot_id",
+		      info.id, "done", (json_int_t)info.done, "total", (json_int_t)info.total,
+		      "failures", (json_int_t)info.failures);
+	if (o && *info.why)
+		umbra_json_set_path(o, "why", info.why);
+	return o;
+}
+
 static json_t *tree_json(struct fs_provider *p)
 {
 	static const char *const shown[] = { "hidden", "visible", "off" };
@@ -228,12 +253,12 @@ static json_t *tree_json(struct fs_provider *p)
 	json_t *tree;
 
 	cow_store_usage(fs->store, &use);
-	tree = json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:b, s:n, s:[]}", "id",
+	tree = json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:b, s:n, s:[], s:o}", "id",
 			 cow_store_tree_id(fs->store), "pid", (int)getpid(), "snapshots_shown",
 			 shown[fs->shown], "used_bytes", (json_int_t)use.used_bytes,
 			 "allocated_bytes", (json_int_t)use.allocated_bytes, "max_bytes",
-			 (json_int_t)use.max_bytes, "holding", (int)p->holding, "fault",
-			 "warnings");
+			 (json_int_t)use.max_bytes, "holding", (int)p->holding, "fault", "warnings",
+			 "revert", revert_json(p));
 	if (!tree)
 		return NULL;
 	umbra_json_set_path(tree, "path", fs->path);
@@ -365,9 +390,9 @@ static int cmd_usage(struct fs_provider *p, struct answer *a)
 	struct cow_usage use;
 
 	cow_store_usage(p->fs->store, &use);
-	a->result = json_pack("{s:I, s:I, s:I}", "used_bytes", (json_int_t)use.used_bytes,
+	a->result = json_pack("{s:I, s:I, s:I, s:o}", "used_bytes", (json_int_t)use.used_bytes,
 			      "allocated_bytes", (json_int_t)use.allocated_bytes, "max_bytes",
-			      (json_int_t)use.max_bytes);
+			      (json_int_t)use.max_bytes, "revert", revert_json(p));
 	return 0;
 }
 
@@ -437,6 +462,90 @@ static int cmd_drop(struct fs_provider *p, const json_t *args, struct answer *a)
 	if (r == 0)
 		fs_exposures_sweep(p->exposures);
 	return r;
+}
+
+static void on_revert_changed(void *userdata)
+{
+	struct fs_provider *p = userdata;
+
+	to_out(p, 0,
+	       item_new("ProviderEvent", 0,
+			json_pack("{s:s, s:o}", "event", "revert", "revert", revert_json(p)), -1));
+}
+
+/* A revert is answered when it is over, from its own thread: nothing else waits for it. */
+struct reverting {
+	struct fs_provider *p;
+	json_int_t serial;
+	unsigned long session;
+};
+
+static const char *revert_error(int r, const struct cow_revert_info *info)
+{
+	if (r == -EOPNOTSUPP)
+		return "unsupported-context"; /* X-10, C-8 */
+	if (r == -ESTALE)
+		return "volume-not-supported"; /* nothing will change that */
+	if (r == -ENOENT && info->state == COW_REVERT_STOPPED)
+		return "unexpected-provider-error"; /* not the snapshot is missing */
+	return NULL;
+}
+
+static void revert_text(int r, const struct cow_revert_info *info, char *text, size_t size)
+{
+	*text = '\0';
+	if (info->state == COW_REVERT_STOPPED)
+		snprintf(text, size,
+			 "the revert is not finished, %llu of it failed: %s (remove the cause and "
+			 "call it again)",
+			 (unsigned long long)info->failures, info->why);
+	else if (r == -ESTALE)
+		snprintf(text, size,
+			 "%s, so the tree cannot become what it was (umbra restore brings single "
+			 "files back)",
+			 info->why);
+	else if (r == -EOPNOTSUPP)
+		snprintf(text, size,
+			 "the snapshot is not persistent: only a tree's persistent "
+			 "snapshots can be reverted to");
+	else if (r == -EBUSY)
+		snprintf(text, size,
+			 "files of the tree are open, or a newer snapshot is in use (close them, "
+			 "or use force)");
+	else if (r == -EINPROGRESS)
+		snprintf(text, size, "another revert of the tree is not finished");
+}
+
+static void on_reverted(void *userdata, int r, const struct cow_revert_info *info)
+{
+	struct reverting *rv = userdata;
+	char text[COW_REVERT_WHY_MAX + 256];
+	struct answer a = { .fd = -1, .error = revert_error(r, info) };
+
+	revert_text(r, info, text, sizeof(text));
+	a.text = *text ? text : NULL;
+	to_out(rv->p, rv->session, make_answer(rv->p, "revert", rv->serial, r, &a));
+	free(rv);
+}
+
+static void cmd_revert(struct fs_provider *p, const struct item *it)
+{
+	struct reverting *rv = calloc(1, sizeof(*rv));
+	struct cow_revert_info none = { 0 };
+	int r = rv ? 0 : -ENOMEM;
+
+	if (rv) {
+		*rv = (struct reverting){ p, it->serial, it->session };
+		r = fs_revert_start(p->revert, (uint64_t)get_int(it->params, "epoch", 0),
+				    json_is_true(json_object_get(it->params, "force")), on_reverted,
+				    rv);
+		if (r < 0)
+			on_reverted(rv, r, &none);
+	} else {
+		struct answer a = { .fd = -1 };
+
+		to_out(p, it->session, make_answer(p, "revert", it->serial, r, &a));
+	}
 }
 
 static int cmd_serve(struct fs_provider *p, const json_t *args, int *fd)
@@ -519,7 +628,8 @@ static int cmd_diff(struct fs_provider *p, const json_t *args, struct answer *a)
 
 static bool is_slow(const char *call)
 {
-	static const char *const slow[] = { "drop", "diff", "serve", "expose", "unexpose" };
+	static const char *const slow[] = { "drop", "diff", "serve", "expose", "unexpose",
+					    "revert" };
 
 	for (size_t i = 0; i < sizeof(slow) / sizeof(slow[0]); i++)
 		if (strcmp(call, slow[i]) == 0)
@@ -535,6 +645,10 @@ static void run_slow(struct fs_provider *p, struct item *it)
 	if (strcmp(it->call, "!forget") == 0) {
 		fs_snap_dropped(p->fs, json_string_value(it->params));
 		fs_exposures_sweep(p->exposures); /* F-11 */
+		return;
+	}
+	if (strcmp(it->call, "revert") == 0) {
+		cmd_revert(p, it);
 		return;
 	}
 	if (strcmp(it->call, "drop") == 0)
@@ -784,9 +898,13 @@ struct fs_provider *fs_provider_start(struct fs *fs, const char *socket)
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	p->serve = fs_serve_new(fs->store, fs->below_fd);
 	p->exposures = p->serve ? fs_exposures_new(fs, p->serve, socket) : NULL;
-	if (p->wake_fd < 0 || !p->exposures || (socket && !p->socket) ||
+	p->revert = fs_revert_new(fs, on_revert_changed, p);
+	if (p->revert)
+		fs_revert_resume(p->revert);
+	if (p->wake_fd < 0 || !p->exposures || !p->revert || (socket && !p->socket) ||
 	    pthread_create(&p->slow_thread, NULL, slow_thread, p) != 0) {
 		close_p(&p->wake_fd);
+		fs_revert_free(p->revert);
 		fs_exposures_free(p->exposures);
 		fs_serve_free(p->serve);
 		free(p->socket);
@@ -810,6 +928,7 @@ void fs_provider_stop(struct fs_provider *p)
 	poke(p);
 	pthread_join(p->conn_thread, NULL);
 	pthread_join(p->slow_thread, NULL);
+	fs_revert_free(p->revert);
 	fs_exposures_free(p->exposures);
 	fs_serve_free(p->serve);
 	clear_locked(&p->slow);

@@ -3,7 +3,8 @@
  * Job:     register the tree, execute the coordinator's commands on the store, report what happened by itself;
  *	    connect again when the coordinator is gone.
  * Threads: two of its own: one for the connection and whatever is quick, so that a hold waits for nothing; one for
- *	    what may take long (drop, diff, serve, expose, unexpose), which first of all exposes again what was exposed.
+ *	    what may take long (drop, diff, serve, expose, unexpose), which first of all exposes again what was exposed. A revert
+ *	    has a thread of its own (revert.h).
  * Rules:   H-3: the end of the connection ends a hold at once. H-2: nothing is logged while one is in force. */
 #ifndef UMBRA_FS_PROVIDER_H
 #define UMBRA_FS_PROVIDER_H
