@@ -5,6 +5,7 @@
 #include "coordinator/client/client.h"
 #include "coordinator/interface.h"
 #include "coordinator/name.h"
+#include "coordinator/revert.h"
 #include "cow/base/cleanup.h"
 #include "cow/base/log.h"
 
@@ -393,7 +394,10 @@ static void cancel_operation(struct coord_peer *peer, json_t *params)
 {
 	struct coord_operation *op = operation_of(peer, params, NULL);
 
-	if (op)
+	if (op && op->pending && !coord_operation_cancellable(op))
+		coord_peer_refuse(peer, UMBRA_E_BAD_STATE,
+				  "a revert cannot be cancelled"); /* S-8 */
+	else if (op)
 		coord_peer_reply(peer,
 				 json_pack("{s:s}", "status",
 					   coord_session_cancel(peer->session, op)),

@@ -137,6 +137,16 @@ static json_t *texts(char *const *list, size_t n)
 	return array;
 }
 
+static json_t *revert(const struct coord_revert *r)
+{
+	if (!r->state[0])
+		return json_null();
+	return json_pack("{s:s, s:s?, s:I, s:I, s:I, s:o}", "state", r->state, "snapshot_id",
+			 r->snapshot_id[0] ? r->snapshot_id : NULL, "done", (json_int_t)r->done,
+			 "total", (json_int_t)r->total, "failures", (json_int_t)r->failures, "why",
+			 r->why[0] ? coord_json_text(r->why) : json_null());
+}
+
 json_t *coord_json_tree(const struct coord_provider *p)
 {
 	const struct coord_tree *t = &p->tree;
@@ -150,6 +160,7 @@ json_t *coord_json_tree(const struct coord_provider *p)
 		  put(o, "allocated_bytes", json_integer((json_int_t)t->allocated_bytes)) &&
 		  put(o, "max_bytes", json_integer((json_int_t)t->max_bytes)) &&
 		  put(o, "holding", json_boolean(t->holding)) && put_text(o, "fault", t->fault) &&
+		  put(o, "revert", revert(&t->revert)) &&
 		  put(o, "warnings", texts(t->warnings, t->nwarnings));
 
 	return finished(o, ok);
@@ -342,6 +353,7 @@ static json_t *question_arguments(const struct coord_question *q)
 		return json_pack("{s:I, s:s?}", "epoch", (json_int_t)q->epoch, "extra",
 				 s ? s->extra : NULL);
 	case ASK_DROP:
+	case ASK_REVERT:
 		return json_pack("{s:I, s:b}", "epoch", (json_int_t)q->epoch, "force", q->force);
 	case ASK_SERVE:
 		o = json_pack("{s:I}", "epoch", (json_int_t)q->epoch);
@@ -418,6 +430,27 @@ static void read_warnings(struct coord_params *p, struct coord_tree *t)
 	}
 }
 
+void coord_json_read_revert(const json_t *object, struct coord_revert *ret)
+{
+	const json_t *o = json_object_get(object, "revert");
+	struct coord_params p = { .object = o };
+	struct coord_revert r = { 0 };
+
+	if (json_is_object(o)) {
+		read_fixed(&p, "state", coord_param_string(&p, "state"), r.state, sizeof(r.state));
+		read_fixed(&p, "snapshot_id", coord_param_text(&p, "snapshot_id"), r.snapshot_id,
+			   sizeof(r.snapshot_id));
+		r.done = read_count(&p, "done");
+		r.total = read_count(&p, "total");
+		r.failures = read_count(&p, "failures");
+		snprintf(r.why, sizeof(r.why), "%s",
+			 coord_param_text(&p, "why") ? coord_param_text(&p, "why") : "");
+		if (p.bad)
+			r = (struct coord_revert){ 0 };
+	}
+	*ret = r;
+}
+
 int coord_json_read_tree(const json_t *object, struct coord_tree *ret, const char **ret_bad)
 {
 	struct coord_params p = { .object = object };
@@ -440,6 +473,7 @@ int coord_json_read_tree(const json_t *object, struct coord_tree *ret, const cha
 	t.max_bytes = read_count(&p, "max_bytes");
 	t.fault = fault ? strdup(fault) : NULL;
 	read_warnings(&p, &t);
+	coord_json_read_revert(object, &t.revert);
 	if (p.bad) {
 		*ret_bad = p.bad;
 		coord_tree_done(&t);
@@ -558,6 +592,7 @@ int coord_json_read_answer(const json_t *params, struct coord_answer *ret,
 	ret->allocated_bytes = read_count(&result, "allocated_bytes");
 	ret->max_bytes = read_count(&result, "max_bytes");
 	ret->count = read_count(&result, "count");
+	coord_json_read_revert(result.object, &ret->revert);
 	if (p.bad || result.bad) {
 		*ret_bad = p.bad ? p.bad : result.bad;
 		return -EINVAL;

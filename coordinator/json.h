@@ -48,6 +48,9 @@ json_t *coord_json_results(const struct coord_party *party);
 /* {serial, call, arguments} */
 json_t *coord_json_question(const struct coord_question *q);
 
+/* The member `revert` of an object; null, absent or nonsense: there is none. */
+void coord_json_read_revert(const json_t *object, struct coord_revert *ret);
+
 /* Tree and []ProviderSnapshot of RegisterProvider. Filled in on success only; 0 or -errno, *ret_bad
  * as above. */
 int coord_json_read_tree(const json_t *object, struct coord_tree *ret, const char **ret_bad);

@@ -42,6 +42,7 @@ static void on_usage(void *data, struct coord_answer *a)
 	peer->provider->tree.used_bytes = a->used_bytes;
 	peer->provider->tree.allocated_bytes = a->allocated_bytes;
 	peer->provider->tree.max_bytes = a->max_bytes;
+	peer->provider->tree.revert = a->revert;
 }
 
 /* The first question tells the provider that it is registered: the stream has no other first
@@ -194,6 +195,8 @@ void coord_call_provider_event(struct coord_peer *peer, json_t *params)
 		set_text(&tree->fault, text);
 	} else if (strcmp(event, "fault-cleared") == 0) {
 		set_text(&tree->fault, NULL);
+	} else if (strcmp(event, "revert") == 0) {
+		coord_json_read_revert(params, &tree->revert);
 	} else {
 		log_warn("tree %s: %s: %s", LOG_QUOTE(tree->path), event, text);
 		add_warning(tree, text);

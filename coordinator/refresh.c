@@ -34,6 +34,7 @@ static void on_answer(void *data, struct coord_answer *answer)
 		a->provider->tree.used_bytes = answer->used_bytes;
 		a->provider->tree.allocated_bytes = answer->allocated_bytes;
 		a->provider->tree.max_bytes = answer->max_bytes;
+		a->provider->tree.revert = answer->revert;
 	}
 	if (--r->waiting == 0) {
 		void (*fn)(void *fn_data) = r->fn;

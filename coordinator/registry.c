@@ -26,7 +26,7 @@ static const char *const ask_names[ASK_COUNT] = {
 	[ASK_OPEN] = "open",	     [ASK_RELEASE] = "release",	    [ASK_COMMIT] = "commit",
 	[ASK_DROP] = "drop",	     [ASK_USAGE] = "usage",	    [ASK_LIST] = "list",
 	[ASK_SERVE] = "serve",	     [ASK_DIFF] = "diff",	    [ASK_EXPOSE] = "expose",
-	[ASK_UNEXPOSE] = "unexpose",
+	[ASK_UNEXPOSE] = "unexpose", [ASK_REVERT] = "revert",
 };
 
 const char *coord_ask_name(enum coord_ask ask)

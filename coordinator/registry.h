@@ -22,6 +22,20 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+/* A revert of a tree that runs, or did not come to its end; plain data. */
+struct coord_revert {
+	char state[16]; /* "running", "stopped", "lost"; "": there is none */
+	char snapshot_id[COW_UUID_LEN + 1];
+	uint64_t done, total, failures;
+	char why[600]; /* the first failure; "": none */
+};
+
+/* Nobody makes a snapshot of it meanwhile. */
+static inline bool coord_revert_open(const struct coord_revert *r)
+{
+	return r->state[0] == 'r' || r->state[0] == 's';
+}
+
 /* ---- what a provider told about itself. Strings are owned by the struct. ---- */
 
 struct coord_tree {
@@ -35,6 +49,7 @@ struct coord_tree {
 	uint64_t used_bytes, allocated_bytes, max_bytes;
 	bool holding;
 	char *fault; /* NULL: healthy */
+	struct coord_revert revert;
 	char **warnings;
 	size_t nwarnings;
 };
@@ -70,6 +85,7 @@ enum coord_ask {
 	ASK_DIFF,
 	ASK_EXPOSE,
 	ASK_UNEXPOSE,
+	ASK_REVERT,
 	ASK_COUNT
 };
 
@@ -79,9 +95,9 @@ const char *coord_ask_name(enum coord_ask ask);
 struct coord_question {
 	enum coord_ask ask;
 	uint64_t serial;		 /* filled in by coord_provider_ask */
-	uint64_t epoch;			 /* commit, drop, serve, diff, expose, unexpose */
+	uint64_t epoch;			 /* commit, drop, serve, diff, expose, unexpose, revert */
 	uint64_t other_epoch;		 /* diff; 0: the live tree */
-	bool force;			 /* drop, unexpose (D-12) */
+	bool force;			 /* drop, unexpose (D-12), revert */
 	uint32_t wait_ms, limit_ms;	 /* hold */
 	const struct cow_snapshot *open; /* open; borrowed */
 	const char *mountpoint;		 /* serve, expose (NULL: the default place); borrowed */
@@ -96,6 +112,7 @@ struct coord_answer {
 	uint64_t epoch;					 /* open; 0 if it did not say */
 	int64_t opened_ns;				 /* open; 0 if it did not say */
 	uint64_t used_bytes, allocated_bytes, max_bytes; /* usage */
+	struct coord_revert revert;			 /* usage */
 	struct coord_snapshot_list *list;		 /* list; NULL if it sent none; borrowed */
 	uint64_t count;					 /* diff */
 	int fd; /* diff, or -1; the receiver keeps it by setting it to -1 */

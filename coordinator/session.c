@@ -4,6 +4,7 @@
 #include "coordinator/drop.h"
 #include "coordinator/name.h"
 #include "coordinator/restore.h"
+#include "coordinator/revert.h"
 #include "coordinator/session_private.h"
 #include "cow/base/log.h"
 
@@ -348,6 +349,7 @@ static void cancel_pending(struct coord_session *s, const char *why)
 	}
 	if (s->operation && s->party)
 		coord_party_stop(s->party);
+	coord_session_forget_revert(s);
 	coord_session_end_operation(s, &f);
 }
 
@@ -355,6 +357,8 @@ const char *coord_session_cancel(struct coord_session *s, struct coord_operation
 {
 	if (!op->pending)
 		return op->failure.error == UMBRA_E_CANCELLED ? "cancelled" : "finished";
+	if (!coord_operation_cancellable(op))
+		return coord_operation_status(op); /* goes on */
 	if (op->cancel_asked)
 		return "cancelled";
 	op->cancel_asked = true;

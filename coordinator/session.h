@@ -109,6 +109,8 @@ struct coord_session {
 	TAILQ_HEAD(coord_operation_list, coord_operation) operations; /* oldest first */
 	size_t noperations;
 	struct coord_operation *operation; /* the pending one, or NULL */
+	struct coord_pending *reverting;   /* the question behind a pending Revert, or NULL */
+	char reverting_tree[COW_UUID_LEN + 1];
 
 	bool aborting; /* until the set is removed and every Abort answered */
 	enum coord_origin abort_origin;

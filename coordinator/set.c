@@ -204,6 +204,11 @@ static enum umbra_error check_tree(const struct coord_set *set, const struct coo
 			"%s has its store in memory, which a crash loses: no snapshot of context %s "
 			"there (protect it with another --store; umbra backup works as it is)",
 			p->tree.path, coord_name_context(set->context));
+	if (coord_revert_open(&p->tree.revert)) /* */
+		return coord_fail(
+			f, UMBRA_E_REVERT_IN_PROGRESS,
+			"%s is being reverted, and that is not finished (see umbra status)",
+			p->tree.path);
 	if (coord_provider_count(p, false) >= set->core->limits.snapshots)
 		return coord_fail(f, UMBRA_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED,
 				  "%s has %zu snapshots, which is the most: delete some",

@@ -4,6 +4,7 @@
 
 #include "coordinator/client/client.h"
 #include "coordinator/name.h"
+#include "coordinator/revert.h"
 #include "cow/base/cleanup.h"
 
 #include <errno.h>
@@ -422,6 +423,27 @@ static void unexpose(struct coord_peer *peer, json_t *params)
 	ask_provider(peer, provider, &q, EXPOSE_MS, on_served);
 }
 
+/* ---- reverting (X-10) ---- */
+
+static void revert(struct coord_peer *peer, json_t *params)
+{
+	struct coord_params p = { .object = params };
+	const char *id = coord_param_string(&p, "snapshot_id");
+	bool force = coord_param_bool(&p, "force");
+	struct coord_operation *op = NULL;
+	struct coord_session *s;
+	struct coord_failure f;
+	enum umbra_error e;
+
+	if (coord_call_refused_params(peer, &p))
+		return;
+	s = coord_call_session(peer);
+	if (!s)
+		return;
+	e = coord_session_revert(s, id, force, &op, &f);
+	coord_call_answer_operation(peer, e, op, &f);
+}
+
 const struct coord_method coord_snapshot_methods[] = {
 	{ .name = "io.umbra.GetSnapshotProperties", .call = get_snapshot_properties },
 	{ .name = "io.umbra.Query", .call = query },
@@ -430,5 +452,6 @@ const struct coord_method coord_snapshot_methods[] = {
 	{ .name = "io.umbra.Diff", .call = diff },
 	{ .name = "io.umbra.Expose", .call = expose },
 	{ .name = "io.umbra.Unexpose", .call = unexpose },
+	{ .name = "io.umbra.Revert", .call = revert },
 	{ 0 },
 };

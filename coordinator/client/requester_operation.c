@@ -148,24 +148,27 @@ int umbra_operation_fd(const struct umbra_operation *op)
 
 /* ---- the handle ---- */
 
-enum umbra_error umbra_requester_begin(struct umbra_requester *r, enum umbra_call call,
-				       struct umbra_operation **ret)
+/* Takes params. */
+static enum umbra_error begin(struct umbra_requester *r, const char *call, json_t *params,
+			      struct umbra_operation **ret)
 {
 	struct umbra_operation *op;
 	json_t *answer = NULL;
 	enum umbra_error e;
 
-	if ((unsigned)call >= sizeof(calls) / sizeof(*calls))
-		return requester_fail(r, UMBRA_E_INVALID_ARGUMENT, "no such call");
 	requester_settle(r);
 	if (r->op) {
+		json_decref(params);
 		requester_resume(r);
 		return requester_fail(r, UMBRA_E_BAD_STATE, "another operation is pending");
 	}
 	op = calloc(1, sizeof(*op)); /* before the call: it could not be forgotten after it */
-	if (!op)
+	if (!op || !params) {
+		json_decref(params);
+		free(op);
 		return requester_fail(r, UMBRA_E_OUT_OF_MEMORY, "out of memory");
-	e = requester_call(r, calls[call], json_object(), &answer);
+	}
+	e = requester_call(r, call, params, &answer);
 	if (e == UMBRA_OK)
 		e = requester_id(r, answer, "operation_id", op->id);
 	json_decref(answer);
@@ -178,6 +181,21 @@ enum umbra_error umbra_requester_begin(struct umbra_requester *r, enum umbra_cal
 	requester_resume(r);
 	*ret = op;
 	return UMBRA_OK;
+}
+
+enum umbra_error umbra_requester_begin(struct umbra_requester *r, enum umbra_call call,
+				       struct umbra_operation **ret)
+{
+	if ((unsigned)call >= sizeof(calls) / sizeof(*calls))
+		return requester_fail(r, UMBRA_E_INVALID_ARGUMENT, "no such call");
+	return begin(r, calls[call], json_object(), ret);
+}
+
+enum umbra_error umbra_requester_begin_revert(struct umbra_requester *r, const char *snapshot_id,
+					      bool force, struct umbra_operation **ret)
+{
+	return begin(r, "Revert",
+		     json_pack("{s:s, s:b}", "snapshot_id", snapshot_id, "force", (int)force), ret);
 }
 
 enum umbra_status umbra_operation_status(const struct umbra_operation *op)
@@ -210,17 +228,31 @@ void umbra_operation_free(struct umbra_operation *op)
 
 /* ---- waiting for all of it ---- */
 
+static enum umbra_error finish(struct umbra_operation *op)
+{
+	enum umbra_error e;
+
+	umbra_operation_wait(op, -1);
+	e = op->error;
+	umbra_operation_free(op);
+	return e;
+}
+
 enum umbra_error requester_run(struct umbra_requester *r, enum umbra_call call)
 {
 	struct umbra_operation *op = NULL;
 	enum umbra_error e = umbra_requester_begin(r, call, &op);
 
-	if (e != UMBRA_OK)
-		return e;
-	umbra_operation_wait(op, -1);
-	e = op->error;
-	umbra_operation_free(op);
-	return e;
+	return e == UMBRA_OK ? finish(op) : e;
+}
+
+enum umbra_error umbra_requester_revert(struct umbra_requester *r, const char *snapshot_id,
+					bool force)
+{
+	struct umbra_operation *op = NULL;
+	enum umbra_error e = umbra_requester_begin_revert(r, snapshot_id, force, &op);
+
+	return e == UMBRA_OK ? finish(op) : e;
 }
 
 enum umbra_error umbra_requester_gather_writer_metadata(struct umbra_requester *r)

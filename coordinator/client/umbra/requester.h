@@ -325,6 +325,23 @@ enum umbra_error umbra_requester_expose(struct umbra_requester *r, const char *s
 enum umbra_error umbra_requester_unexpose(struct umbra_requester *r, const char *snapshot_id,
 					  bool force);
 
+/**
+ * The whole tree of a persistent snapshot becomes the snapshot again (X-10): newer snapshots of the tree are deleted,
+ * other programs' changes fail with EBUSY meanwhile. Not undoable, cannot be cancelled, and goes on without us. Waits.
+ * @snapshot_id  "persistent" is what umbra_snapshot_persistent() says
+ * @force        also while files of the tree are open, or newer snapshots in use
+ * Returns UMBRA_OK; UMBRA_E_OBJECT_NOT_FOUND; UMBRA_E_UNSUPPORTED_CONTEXT it is not persistent;
+ * UMBRA_E_REVERT_IN_PROGRESS; UMBRA_E_VOLUME_IN_USE; UMBRA_E_VOLUME_NOT_SUPPORTED something was changed while
+ * nobody watched, so that what it was is not known; UMBRA_E_REVERT_VOLUME_LOST its umbrafs ended, the next one
+ * goes on. Any other failure: partly done, the message says what stopped it; call it again.
+ */
+enum umbra_error umbra_requester_revert(struct umbra_requester *r, const char *snapshot_id,
+					bool force);
+
+/* The same without waiting, as umbra_requester_begin(). umbra_operation_cancel() changes nothing. */
+enum umbra_error umbra_requester_begin_revert(struct umbra_requester *r, const char *snapshot_id,
+					      bool force, struct umbra_operation **ret);
+
 size_t umbra_snapshots_count(const struct umbra_snapshots *list);
 /* NULL beyond the last. */
 const struct umbra_snapshot *umbra_snapshots_get(const struct umbra_snapshots *list, size_t i);
