@@ -215,7 +215,7 @@ static struct item *make_answer(struct fs_provider *p, const char *call, json_in
 				    json_string(a->error ? a->error : error_name(r)));
 		json_object_set_new(params, "errno", json_integer(r));
 		json_object_set_new(params, "message",
-				    json_string(a->text	   ? a->text
+				    json_string(a->text	      ? a->text
 						: *a->message ? a->message
 							      : text));
 	}
@@ -628,8 +628,9 @@ static int cmd_diff(struct fs_provider *p, const json_t *args, struct answer *a)
 
 static bool is_slow(const char *call)
 {
-	static const char *const slow[] = { "drop", "diff", "serve", "expose", "unexpose",
-					    "revert" };
+	static const char *const slow[] = {
+		"drop", "diff", "serve", "expose", "unexpose", "revert"
+	};
 
 	for (size_t i = 0; i < sizeof(slow) / sizeof(slow[0]); i++)
 		if (strcmp(call, slow[i]) == 0)

@@ -5,7 +5,7 @@
 #include "tools/common.h"
 
 extern const struct command cmd_backup, cmd_create, cmd_delete, cmd_diff, cmd_expose, cmd_list,
-	cmd_mount, cmd_protect, cmd_restore, cmd_shell, cmd_show, cmd_status, cmd_umount,
-	cmd_unexpose, cmd_unprotect, cmd_versions, cmd_writer, cmd_writers;
+	cmd_mount, cmd_protect, cmd_restore, cmd_revert, cmd_shell, cmd_show, cmd_status,
+	cmd_umount, cmd_unexpose, cmd_unprotect, cmd_versions, cmd_writer, cmd_writers;
 
 #endif

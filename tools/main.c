@@ -9,9 +9,10 @@
 #include "tools/print.h"
 
 static const struct command *const commands[] = {
-	&cmd_protect,  &cmd_unprotect, &cmd_create, &cmd_list,	   &cmd_show,	&cmd_delete,
-	&cmd_mount,    &cmd_umount,    &cmd_expose, &cmd_unexpose, &cmd_backup, &cmd_diff,
-	&cmd_versions, &cmd_restore,   &cmd_shell,  &cmd_status,   &cmd_writer, &cmd_writers,
+	&cmd_protect, &cmd_unprotect, &cmd_create,   &cmd_list,	   &cmd_show,
+	&cmd_delete,  &cmd_mount,     &cmd_umount,   &cmd_expose,  &cmd_unexpose,
+	&cmd_backup,  &cmd_diff,      &cmd_versions, &cmd_restore, &cmd_revert,
+	&cmd_shell,   &cmd_status,    &cmd_writer,   &cmd_writers,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

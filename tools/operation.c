@@ -79,8 +79,13 @@ static int wait_operation(struct umbra_client *c, const char *id, const char *me
 
 int operation_run(struct umbra_client *c, const char *method)
 {
+	return operation_run_with(c, method, NULL);
+}
+
+int operation_run_with(struct umbra_client *c, const char *method, json_t *params)
+{
 	CLEANUP(json_decref_p) json_t *answer = NULL;
-	int r = tool_call(c, method, NULL, &answer);
+	int r = tool_call(c, method, params, &answer);
 
 	if (r != 0)
 		return r;

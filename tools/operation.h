@@ -11,6 +11,8 @@
 
 /** Make the call and wait for its end; a signal ends the waiting, not the operation. */
 int operation_run(struct umbra_client *c, const char *method);
+/** The same with parameters; taken. */
+int operation_run_with(struct umbra_client *c, const char *method, json_t *params);
 
 /**
  * GatherWriterStatus, where W-6 has it due (K-2).

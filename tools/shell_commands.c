@@ -12,6 +12,7 @@
 #include "tools/exposed.h"
 #include "tools/find.h"
 #include "tools/print.h"
+#include "tools/revert.h"
 #include "tools/shell_exec.h"
 #include "tools/shell_line.h"
 #include "tools/shell_list.h"
@@ -664,6 +665,26 @@ static int unexpose(struct shell *sh, const struct shell_entry *e, int argc, cha
 	return r;
 }
 
+/* The session's own snapshots are revertible like any other persistent one, so a connection apart is used. */
+static int revert(struct shell *sh, const struct shell_entry *e, int argc, char **argv)
+{
+	CLEANUP(umbra_close_p) struct umbra_client *c = NULL;
+	CLEANUP(json_decref_p) json_t *snapshot = NULL;
+	int r;
+
+	(void)sh;
+	if (argc > 1 && !same(argv[1], "force"))
+		return usage(e);
+	r = tool_connect_manager(&c);
+	if (r == 0)
+		r = find_snapshot(c, argv[0], NULL, &snapshot);
+	if (r == 0)
+		r = revert_run(c, snapshot, argc > 1);
+	if (r == 0)
+		log_info("reverted to %s", tool_str(snapshot, "id"));
+	return r;
+}
+
 /* ---- what there is not */
 
 /* C-11: the coordinator says how it refuses. */
@@ -698,14 +719,6 @@ static int import_set(struct shell *sh, const struct shell_entry *e, int argc, c
 	(void)argc;
 	(void)argv;
 	return refuse("ImportSnapshots", NULL);
-}
-
-static int not_supported(struct shell *sh, const struct shell_entry *e, int argc, char **argv)
-{
-	(void)sh;
-	(void)argc;
-	(void)argv;
-	return tool_error("not-supported: there is no %s here", e->words);
 }
 
 /* ---- the shell itself */
@@ -782,7 +795,8 @@ static const struct shell_entry entries[] = {
 	  "mount a persistent snapshot for good; without PATH in the runtime directory", expose, 1,
 	  4 },
 	{ "unexpose", "SNAPSHOT|PATH [force]", "end that; the snapshot stays", unexpose, 1, 2 },
-	{ "revert", "", NULL, not_supported, 0, -1 },
+	{ "revert", "SNAPSHOT [force]",
+	  "its whole directory becomes what it was; there is no way back", revert, 1, 2 },
 	{ "import", "", NULL, import_set, 0, -1 },
 	{ "mask", "SET", NULL, mask_set, 0, -1 },
 	{ "break", "SET", NULL, break_set, 0, -1 },

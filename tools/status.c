@@ -38,6 +38,40 @@ static void print_warning(const char *text, enum print_colour colour)
 	printf("  %s%s%s\n", print_colour(colour), LOG_QUOTE(text), print_colour(PRINT_PLAIN));
 }
 
+static bool is_reverting(const json_t *tree)
+{
+	return json_is_object(json_object_get(tree, "revert"));
+}
+
+static const char *revert_state(const json_t *tree)
+{
+	const char *state = tool_str(json_object_get(tree, "revert"), "state");
+
+	return strcmp(state, "running") == 0 ? "reverting" : "half reverted";
+}
+
+/* what it is doing, or why it does not go on. */
+static void print_revert(const json_t *tree)
+{
+	const json_t *rv = json_object_get(tree, "revert");
+	const char *state = tool_str(rv, "state"), *why = tool_str(rv, "why");
+	CLEANUP(free_p) char *path = tool_path(tree, "path");
+	int64_t total = tool_int(rv, "total");
+
+	if (strcmp(state, "running") == 0)
+		printf("  %s is being reverted to snapshot %s: %lld of %lld steps\n",
+		       path ? LOG_QUOTE(path) : "?", tool_str(rv, "snapshot_id"),
+		       (long long)tool_int(rv, "done"), (long long)total);
+	else if (strcmp(state, "stopped") == 0)
+		printf("  %s%s is reverted in part%s%s (to go on: umbra revert %s)%s\n",
+		       print_colour(PRINT_RED), path ? LOG_QUOTE(path) : "?", *why ? ": " : "",
+		       LOG_QUOTE(why), tool_str(rv, "snapshot_id"), print_colour(PRINT_PLAIN));
+	else
+		printf("  %s%s is reverted in part, and its snapshot is gone%s\n",
+		       print_colour(PRINT_RED), path ? LOG_QUOTE(path) : "?",
+		       print_colour(PRINT_PLAIN));
+}
+
 static void print_trees(const json_t *trees)
 {
 	static const char *const headings[] = { "DIRECTORY", ">USED", ">ALLOCATED", ">MAXIMUM",
@@ -54,6 +88,7 @@ static void print_trees(const json_t *trees)
 			  PRINT_SIZE(tool_int(tree, "allocated_bytes")),
 			  max ? PRINT_SIZE(max) : "unlimited", tool_str(tree, "snapshots_shown"),
 			  *tool_str(tree, "fault")     ? tool_str(tree, "fault")
+			  : is_reverting(tree)	       ? revert_state(tree)
 			  : tool_bool(tree, "holding") ? "holding"
 						       : "ready",
 			  PRINT_NUMBER(tool_int(tree, "pid")));
@@ -64,6 +99,8 @@ static void print_trees(const json_t *trees)
 		const json_t *w;
 		size_t k;
 
+		if (is_reverting(tree))
+			print_revert(tree);
 		json_array_foreach(json_object_get(tree, "warnings"), k, w)
 			print_warning(json_string_value(w), PRINT_YELLOW);
 	}

@@ -478,7 +478,9 @@ refuses 1 '.' 'set option plex' "add tree \"$dir\"" create
 refuses 1 'hardware providers' import
 refuses 1 'hardware providers' "mask x"
 refuses 1 'cannot be made independent' "break x"
-refuses 1 'not-supported' 'revert x'
+refuses 1 'no snapshot|not protected|there is no' 'revert x'
+refuses 2 'usage: revert SNAPSHOT' 'revert'
+refuses 2 'usage: revert SNAPSHOT' 'revert x y'
 refuses 1 'load metadata FILE' 'begin restore'
 refuses 1 'load metadata FILE' 'simulate restore'
 refuses 1 'load metadata FILE' 'list metadata'

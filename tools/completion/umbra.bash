@@ -90,7 +90,7 @@ _umbra() {
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
 		mapfile -t COMPREPLY < <(compgen -W "protect unprotect create list show delete mount \
-			umount expose unexpose backup diff versions restore shell status writer writers --help --version" -- "$cur")
+			umount expose unexpose backup diff versions restore revert shell status writer writers --help --version" -- "$cur")
 		return
 	fi
 	if [ "$cmd" = writer ]; then
@@ -151,6 +151,7 @@ _umbra() {
 	backup) options='--at-original-path --in-place --context --require-writers --include --exclude --' ;;
 	diff) options='--stat --null --content --for' ;;
 	restore) options='--to --dry-run --for' ;;
+	revert) options='--for --yes --dry-run --force' ;;
 	shell) options='--script' ;;
 	status) options='--watch' ;;
 	esac
@@ -159,7 +160,7 @@ _umbra() {
 		return
 	fi
 	case $cmd in
-	show | delete | diff) _umbra_snapshots ;;
+	show | delete | diff | revert) _umbra_snapshots ;;
 	mount | expose | restore)
 		if [ "$COMP_CWORD" -eq 2 ]; then
 			_umbra_snapshots

@@ -1,6 +1,6 @@
 # fish completion for umbra
 
-set -l commands protect unprotect create list show delete mount umount expose unexpose backup diff versions restore shell status writer writers
+set -l commands protect unprotect create list show delete mount umount expose unexpose backup diff versions restore revert shell status writer writers
 set -l contexts client-accessible-writers client-accessible app-rollback nas-rollback
 
 function __umbra_snapshots
@@ -24,6 +24,7 @@ complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a unprotect
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a create -d 'Take a snapshot'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a list -d 'List snapshots'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a show -d 'Show everything known of one snapshot'
+complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a revert -d 'Make a whole directory what it was'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a delete -d 'Delete snapshots'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a mount -d 'Mount a snapshot'
 complete -c umbra -n "not __fish_seen_subcommand_from $commands" -f -a umount -d 'Unmount a snapshot'
@@ -44,15 +45,15 @@ complete -c umbra -n "__umbra_using $commands" -s q -l quiet -d 'Only results an
 complete -c umbra -n "__umbra_using $commands" -s v -l verbose -d 'Say what is done'
 
 complete -c umbra -n '__umbra_using unprotect create list backup' -a '(__umbra_dirs)' -d 'Protected'
-complete -c umbra -n '__umbra_using show delete mount expose unexpose diff restore' -a '(__umbra_snapshots)' -d 'Snapshot'
-complete -c umbra -n '__umbra_using show delete mount expose unexpose diff restore' -l for -x -a '(__umbra_dirs)' -d 'Of this directory'
+complete -c umbra -n '__umbra_using show delete mount expose unexpose diff restore revert' -a '(__umbra_snapshots)' -d 'Snapshot'
+complete -c umbra -n '__umbra_using show delete mount expose unexpose diff restore revert' -l for -x -a '(__umbra_dirs)' -d 'Of this directory'
 
 complete -c umbra -n '__umbra_using protect' -l store -r -d 'Keep old data there'
 complete -c umbra -n '__umbra_using protect' -l max-store -x -d 'Keep at most so much'
 complete -c umbra -n '__umbra_using protect' -l snapshots -x -a 'hidden visible off' -d 'How .snapshots appears'
 complete -c umbra -n '__umbra_using protect' -l allow-other -d 'Other users too'
 complete -c umbra -n '__umbra_using protect' -s f -l foreground -d 'Stay'
-complete -c umbra -n '__umbra_using unprotect umount unexpose delete' -l force -d 'Even while in use'
+complete -c umbra -n '__umbra_using unprotect umount unexpose delete revert' -l force -d 'Even while in use'
 complete -c umbra -n '__umbra_using expose' -l subdir -x -d 'Only this part of it'
 complete -c umbra -n '__umbra_using create' -l context -x -a "$contexts" -d 'Kind of snapshot'
 complete -c umbra -n '__umbra_using backup' -l context -x -a "backup file-share-backup $contexts" -d 'Kind of snapshot'
@@ -69,8 +70,8 @@ complete -c umbra -n '__umbra_using list' -l dirs -d 'Only directories'
 complete -c umbra -n '__umbra_using delete' -l oldest -d 'The oldest'
 complete -c umbra -n '__umbra_using delete' -l all -d 'All of them'
 complete -c umbra -n '__umbra_using delete' -l older-than -x -d 'Those older than'
-complete -c umbra -n '__umbra_using delete' -s y -l yes -d 'Do not ask'
-complete -c umbra -n '__umbra_using delete restore' -s n -l dry-run -d 'Only say'
+complete -c umbra -n '__umbra_using delete revert' -s y -l yes -d 'Do not ask'
+complete -c umbra -n '__umbra_using delete restore revert' -s n -l dry-run -d 'Only say'
 complete -c umbra -n '__umbra_using backup' -l at-original-path -d 'Snapshots at their own paths'
 complete -c umbra -n '__umbra_using backup' -l in-place -d 'No namespace'
 complete -c umbra -n '__umbra_using diff' -l stat -d 'Sizes and totals'
