@@ -161,12 +161,17 @@ static bool is_snapshot_path(const char *text)
 	       path_split_snapshot(full, &dir, &name, &rest) == 0;
 }
 
+static bool says_its_dir(const char *name)
+{
+	return strchr(name, '/') || strchr(name, ':');
+}
+
 static bool is_dir_of(const char *name, const char *next)
 {
 	struct stat st;
 
-	if (strchr(name, '/') || strchr(name, ':'))
-		return false; /* says its directory itself */
+	if (says_its_dir(name))
+		return false;
 	if (strchr(next, '/') || strcmp(next, ".") == 0 || strcmp(next, "..") == 0)
 		return !is_snapshot_path(next);
 	return (strcmp(name, "latest") == 0 || text_is_gmt_name(name)) && stat(next, &st) == 0 &&
@@ -184,6 +189,14 @@ int find_operands(char **argv, int n, const char *dir, struct find_operand *ret)
 		count++;
 	}
 	return count;
+}
+
+int find_operand(char **argv, int n, const char *dir, struct find_operand *ret)
+{
+	if (n < 1 || n > 2 || (n == 2 && (says_its_dir(argv[0]) || is_snapshot_path(argv[1]))))
+		return -EINVAL;
+	*ret = (struct find_operand){ .name = argv[0], .dir = n == 2 ? argv[1] : dir };
+	return 0;
 }
 
 /* ---- names */

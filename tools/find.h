@@ -51,6 +51,9 @@ struct find_operand {
  */
 int find_operands(char **argv, int n, const char *dir, struct find_operand *ret);
 
+/** The same where there can be one snapshot only, so that a second word is its DIR, however written. -EINVAL. */
+int find_operand(char **argv, int n, const char *dir, struct find_operand *ret);
+
 /** Whether a Writer goes by that name: its name, instance name, class id or instance id. */
 bool find_is_writer(const json_t *writer, const char *name);
 /** Whether a component does: its name, or its logical path and name with / between. */

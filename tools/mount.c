@@ -83,7 +83,7 @@ static int run(int argc, char **argv)
 	CLEANUP(umbra_close_p) struct umbra_client *client = NULL;
 	CLEANUP(json_decref_p) json_t *snapshot = NULL;
 	CLEANUP(free_p) char *path = NULL;
-	struct find_operand what[2];
+	struct find_operand what;
 	const char *dir = NULL, *point;
 	int c, r;
 
@@ -96,8 +96,7 @@ static int run(int argc, char **argv)
 		if (r != TOOL_GO_ON)
 			return r;
 	}
-	if (argc - optind < 2 || argc - optind > 3 ||
-	    find_operands(argv + optind, argc - optind - 1, dir, what) != 1)
+	if (find_operand(argv + optind, argc - optind - 1, dir, &what) < 0)
 		return tool_usage(&cmd_mount, "mount needs a snapshot and a mount point");
 	point = argv[argc - 1];
 	r = path_resolve(point, true, &path);
@@ -107,7 +106,7 @@ static int run(int argc, char **argv)
 	if (r == 0)
 		r = tool_connect_manager(&client);
 	if (r == 0)
-		r = find_snapshot(client, what[0].name, what[0].dir, &snapshot);
+		r = find_snapshot(client, what.name, what.dir, &snapshot);
 	if (r == 0)
 		r = mount_snapshot(client, snapshot, path);
 	if (r == 0 && tool_opts.json)

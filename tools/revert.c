@@ -168,9 +168,9 @@ static int run(int argc, char **argv)
 		{ "force", 0, NULL, OPT_FORCE },
 		{ 0 },
 	};
-	struct find_operand what[2];
+	struct find_operand what;
 	struct revert rv = { 0 };
-	int c, n, r;
+	int c, r;
 
 	while ((c = getopt_long(argc, argv, TOOL_SHORT "yn", options, NULL)) != -1) {
 		switch (c) {
@@ -192,11 +192,9 @@ static int run(int argc, char **argv)
 				return r;
 		}
 	}
-	n = argc - optind;
-	n = n < 1 || n > 2 ? 0 : find_operands(argv + optind, n, rv.dir, what);
-	if (n != 1)
+	if (find_operand(argv + optind, argc - optind, rv.dir, &what) < 0)
 		return tool_usage(&cmd_revert, "revert needs one snapshot");
-	r = revert(&rv, what);
+	r = revert(&rv, &what);
 	json_decref(rv.snapshot);
 	json_decref(rv.newer);
 	return r;

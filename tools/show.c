@@ -100,7 +100,7 @@ static int run(int argc, char **argv)
 	static const struct option options[] = { TOOL_LONG, { "for", 1, NULL, OPT_FOR }, { 0 } };
 	CLEANUP(umbra_close_p) struct umbra_client *client = NULL;
 	CLEANUP(json_decref_p) json_t *snapshot = NULL, *set = NULL, *all = NULL;
-	struct find_operand what[2];
+	struct find_operand what;
 	const char *dir = NULL;
 	int c, r;
 
@@ -113,12 +113,11 @@ static int run(int argc, char **argv)
 		if (r != TOOL_GO_ON)
 			return r;
 	}
-	if (argc - optind < 1 || argc - optind > 2 ||
-	    find_operands(argv + optind, argc - optind, dir, what) != 1)
+	if (find_operand(argv + optind, argc - optind, dir, &what) < 0)
 		return tool_usage(&cmd_show, "show needs one snapshot");
 	r = tool_connect_manager(&client);
 	if (r == 0)
-		r = find_snapshot(client, what[0].name, what[0].dir, &snapshot);
+		r = find_snapshot(client, what.name, what.dir, &snapshot);
 	if (r == 0)
 		r = find_set(client, snapshot, &set);
 	if (r == 0)

@@ -120,6 +120,8 @@ t_ok "all that changed nothing" intact
 t_ok "create a" u_snap aa "$dir"
 t_ok "create b" u_snap bb "$dir"
 refused "an unknown snapshot: show" 1 'nosuch' umbra show nosuch
+t_ok "one snapshot and its directory, without a slash" eval '(cd "$dir/.." && umbra show aa "${dir##*/}" >/dev/null)'
+refused "two words that are both snapshots" 2 'one snapshot' umbra show aa "$dir/.snapshots/aa"
 refused "an unknown snapshot: mount" 1 'nosuch' umbra mount nosuch "$T_TMP/m"
 refused "an unknown snapshot: delete" 1 'nosuch' umbra delete -y nosuch
 refused "an unknown snapshot: diff" 1 'nosuch' umbra diff nosuch
