@@ -315,10 +315,11 @@ static void diff(struct coord_peer *peer, json_t *params)
 
 /* ---- exposing (C-10) ---- */
 
-/* umbrafs mounts with its own rights at a place that the caller names, as mount(8) does for root: so only root and
- * the user whose daemons these are may have it do so. A member of the group or a tree's owner would get another's rights
- * (S-12 lets them see and delete); they have `umbra mount`. */
-static bool may_expose(const struct coord_peer *peer)
+/* umbrafs mounts with its own rights at a place that the caller names, as mount(8) does for root, and brings back owners,
+ * modes and files that only root may give: so only root and the user whose daemons these are may have it do so. A member of
+ * the group or a tree's owner would get another's rights (S-12 lets them see and delete); they have `umbra mount` and
+ * `umbra restore`. */
+static bool has_its_rights(const struct coord_peer *peer)
 {
 	return peer->uid == 0 || peer->uid == geteuid();
 }
@@ -331,7 +332,7 @@ static struct coord_snapshot *find_exposable(struct coord_peer *peer, const char
 
 	if (!sn)
 		refuse_snapshot(peer);
-	else if (!may_expose(peer))
+	else if (!has_its_rights(peer))
 		coord_peer_refuse(peer, UMBRA_E_ACCESS_DENIED,
 				  "snapshots here are exposed by root alone (try: umbra mount)");
 	else
@@ -440,6 +441,11 @@ static void revert(struct coord_peer *peer, json_t *params)
 	s = coord_call_session(peer);
 	if (!s)
 		return;
+	if (!has_its_rights(peer)) {
+		coord_peer_refuse(peer, UMBRA_E_ACCESS_DENIED,
+				  "trees here are reverted by root alone (try: umbra restore)");
+		return;
+	}
 	e = coord_session_revert(s, id, force, &op, &f);
 	coord_call_answer_operation(peer, e, op, &f);
 }

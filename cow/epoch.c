@@ -278,6 +278,8 @@ int epoch_open_internal(struct cow_store *st)
 	ulock_lock(&st->epochs_lock);
 	e = TAKE(st->prepared);
 	ulock_unlock(&st->epochs_lock);
+	if (!e)
+		return -EAGAIN; /* a coordinator gave it back meanwhile, as if it were its own */
 	e->internal = true;
 	e->snap.context = COW_CTX_BACKUP;
 	e->snap.state = COW_SNAP_CREATED;

@@ -34,6 +34,8 @@
 
 #define MARKER "revert"
 #define MARKER_FIRST "umbra-revert 1"
+#define MARKER_CUT_OFF "running" /* as long as the other, to be replaced in place */
+#define MARKER_STOPPED "stopped"
 #define RUN_CLUSTERS 64u      /* 256 KiB compared and written in one pass of the gate */
 #define PUNCH_CLUSTERS 16384u /* 64 MiB punched in one */
 #define DEPTH_MAX 2048
@@ -57,6 +59,7 @@ struct job {
 	struct touched_inode *lost; /* had a name in the snapshot, and no record leads there */
 	size_t n_lost;
 	uint8_t *live, *want; /* RUN_CLUSTERS each */
+	bool shut;	      /* shut() was called, which prepares an epoch */
 };
 
 /* ---- telling ---- */
@@ -343,7 +346,7 @@ static int names_read(int dir_fd, struct names *ret)
 		close(fd);
 		return -ENOMEM;
 	}
-	while ((e = readdir(d))) {
+	while (errno = 0, (e = readdir(d))) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
 		r = touched_room(&ret->names, ret->n, sizeof(*ret->names));
@@ -353,7 +356,7 @@ static int names_read(int dir_fd, struct names *ret)
 		if (!ret->names[ret->n++])
 			return -ENOMEM;
 	}
-	return 0;
+	return -errno;
 }
 
 static int read_born_dir(struct job *j, int fd, struct names *ret)
@@ -852,11 +855,40 @@ static int note_locked(struct job *j, uint64_t ino, int fd)
 	return 0;
 }
 
+/* Is it what was on record, and no other inode that got the number while nobody watched? Then nobody may look into what comes
+ * back whom its mode in the snapshot keeps out. */
+static int prepare_inode(struct job *j, int fd, const struct cow_attr *a)
+{
+	unsigned too_much;
+	struct statx sx;
+	int r = cow_file_statx(fd, "", &sx);
+
+	if (r < 0)
+		return r;
+	if ((sx.stx_mode & S_IFMT) != (a->mode & S_IFMT) ||
+	    (a->has_btime && sx.stx_mask & STATX_BTIME &&
+	     !same_time(&sx.stx_btime, a->btime, a->btime_ns)))
+		return -ESTALE;
+	too_much = sx.stx_mode & ~a->mode & 0077;
+	if (!S_ISREG(a->mode) || !too_much)
+		return 0;
+	r = enter(j);
+	if (r < 0)
+		return r;
+	r = save(j, a->ino, fd);
+	if (r == 0)
+		r = cow_file_chmod(fd, sx.stx_mode & 07777 & ~too_much);
+	leave(j);
+	return r;
+}
+
 static int restore_fd(struct job *j, int fd, const struct cow_attr *a, bool data)
 {
 	const struct cow_revert_hooks *h = j->hooks;
-	int r = S_ISREG(a->mode) ? restore_content(j, fd, a, data) : 0;
+	int r = prepare_inode(j, fd, a);
 
+	if (r == 0 && S_ISREG(a->mode))
+		r = restore_content(j, fd, a, data);
 	if (r == 0)
 		r = restore_attr(j, fd, a);
 	if (h && h->inode_changed)
@@ -1045,7 +1077,10 @@ static int check_entry(struct job *j, int dir_fd, const char *name, unsigned dep
 	if (!S_ISDIR(sx.stx_mode))
 		return 0;
 	fd = cow_file_openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_DIRECTORY, 0);
-	return fd < 0 ? fd : check_dir(j, fd, depth + 1);
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENOTDIR ? 0 : fd; /* removed meanwhile */
+	r = check_dir(j, fd, depth + 1);
+	return r == -ENOENT ? 0 : r;
 }
 
 static int check_dir(struct job *j, int fd, unsigned depth)
@@ -1084,21 +1119,19 @@ static int check_unseen(struct job *j)
 
 /* ---- the marker ---- */
 
-static int sync_dir(int path_fd)
+static int marker_text(const struct epoch *e, const char *how, char *buf, size_t size)
 {
-	CLEANUP(close_p) int fd = cow_file_reopen(path_fd, O_RDONLY | O_DIRECTORY);
-
-	return fd < 0 ? fd : cow_file_fsync(fd);
+	return snprintf(buf, size, MARKER_FIRST "\nepoch: %llu\nsnapshot: %s\nstate: %s\n",
+			(unsigned long long)e->id, e->snap.id, how);
 }
 
-static int write_marker(struct cow_store *st, const struct epoch *e)
+/* On failure there is none, unless there was one before: it would revert at the next start what was refused now. */
+static int write_marker(struct cow_store *st, const struct epoch *e, bool again)
 {
 	CLEANUP(close_p) int fd = -1;
-	char text[128];
-	int len, r;
+	char text[160];
+	int len = marker_text(e, MARKER_CUT_OFF, text, sizeof(text)), r;
 
-	len = snprintf(text, sizeof(text), MARKER_FIRST "\nepoch: %llu\nsnapshot: %s\n",
-		       (unsigned long long)e->id, e->snap.id);
 	fd = cow_file_openat(st->store_fd, MARKER ".new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW,
 			     0600);
 	if (fd < 0)
@@ -1108,11 +1141,31 @@ static int write_marker(struct cow_store *st, const struct epoch *e)
 		r = cow_file_fsync(fd);
 	if (r == 0)
 		r = cow_file_renameat(st->store_fd, MARKER ".new", st->store_fd, MARKER, 0);
-	if (r == 0)
-		r = sync_dir(st->store_fd);
-	if (r < 0)
+	if (r < 0) {
 		cow_file_unlinkat(st->store_fd, MARKER ".new", 0);
+		return r;
+	}
+	r = cow_file_fsync(st->store_fd);
+	if (r < 0 && !again)
+		cow_file_unlinkat(st->store_fd, MARKER, 0);
 	return r;
+}
+
+/* It ended with failures, and the tree is in use again: it goes on when somebody says so, not by itself at a start, which
+ * would take away what was done meanwhile. In place, since a full disk may be the cause. */
+static void mark_stopped(struct cow_store *st, const struct epoch *e)
+{
+	CLEANUP(close_p) int fd = cow_file_openat(st->store_fd, MARKER, O_WRONLY | O_NOFOLLOW, 0);
+	char text[160];
+	int len = marker_text(e, MARKER_STOPPED, text, sizeof(text));
+	int r = fd < 0 ? fd : cow_file_pwrite_all(fd, text, (size_t)len, 0);
+
+	if (r == 0)
+		r = cow_file_fsync(fd);
+	if (r < 0)
+		log_error("the unfinished revert goes on at the next start, since that it "
+			  "stopped cannot be written down: %s",
+			  strerror(-r));
 }
 
 static int remove_marker(struct cow_store *st)
@@ -1121,15 +1174,15 @@ static int remove_marker(struct cow_store *st)
 
 	if (r < 0 && r != -ENOENT)
 		return r;
-	return sync_dir(st->store_fd);
+	return cow_file_fsync(st->store_fd);
 }
 
 /* 0 and the epoch, -ENOENT, or -EUCLEAN. */
-static int read_marker(struct cow_store *st, uint64_t *ret)
+static int read_marker(struct cow_store *st, uint64_t *ret, bool *ret_stopped)
 {
 	CLEANUP(close_p) int fd = cow_file_openat(st->store_fd, MARKER, O_RDONLY | O_NOFOLLOW, 0);
 	unsigned long long epoch;
-	char text[128];
+	char text[160];
 	ssize_t n;
 
 	if (fd < 0)
@@ -1141,14 +1194,16 @@ static int read_marker(struct cow_store *st, uint64_t *ret)
 	if (sscanf(text, MARKER_FIRST "\nepoch: %llu\n", &epoch) != 1)
 		return -EUCLEAN;
 	*ret = epoch;
+	*ret_stopped = strstr(text, "\nstate: " MARKER_STOPPED "\n");
 	return 0;
 }
 
 int revert_load(struct cow_store *st)
 {
 	uint64_t epoch = 0;
+	bool stopped = false;
 	struct epoch *e;
-	int r = read_marker(st, &epoch);
+	int r = read_marker(st, &epoch, &stopped);
 
 	if (r == -ENOENT)
 		return 0;
@@ -1160,6 +1215,7 @@ int revert_load(struct cow_store *st)
 		return remove_marker(st);
 	}
 	atomic_store(&st->revert_epoch, epoch);
+	st->revert_cut_off = !stopped;
 	set_state(st, COW_REVERT_STOPPED, e);
 	epoch_unref(e);
 	return 0;
@@ -1186,7 +1242,8 @@ uint64_t revert_pinned(struct cow_store *st)
 /* ---- begin and end ---- */
 
 /* May it begin? The list of newer snapshots, newest first, for the caller to free. */
-static int check_newer(struct cow_store *st, uint64_t epoch, bool force, bool *ret_persistent)
+static int check_newer(struct cow_store *st, uint64_t epoch, bool force, bool claim,
+		       bool *ret_persistent)
 {
 	int r = -ENOENT;
 
@@ -1195,6 +1252,10 @@ static int check_newer(struct cow_store *st, uint64_t epoch, bool force, bool *r
 		if (e->id == epoch && !e->internal && e->snap.state == COW_SNAP_CREATED) {
 			*ret_persistent = cow_context_persistent(e->snap.context);
 			r = 0;
+			if (claim) { /* under the same lock: nobody drops it in between */
+				atomic_store(&st->revert_epoch, epoch);
+				atomic_store(&st->reverting, true);
+			}
 			break;
 		}
 		if (e->id <= epoch)
@@ -1218,11 +1279,7 @@ static int shut(struct cow_store *st, uint64_t epoch, bool force)
 	if (r < 0)
 		return r;
 	gate_exclusive(st);
-	r = check_newer(st, epoch, force, &persistent);
-	if (r == 0) {
-		atomic_store(&st->revert_epoch, epoch);
-		atomic_store(&st->reverting, true);
-	}
+	r = check_newer(st, epoch, force, true, &persistent);
 	gate_exclusive_end(st);
 	return r;
 }
@@ -1271,12 +1328,16 @@ static int sync_records(struct cow_store *st, uint64_t epoch)
 	size_t n = 0;
 	int r = 0;
 
+	r = cow_file_fdatasync(st->control_fd); /* which snapshots there are, ours among them */
 	ulock_lock(&st->epochs_lock);
-	for (struct epoch *e = st->last; e && e->id >= epoch && r == 0; e = e->older) {
-		r = touched_room(&list, n, sizeof(struct epoch *));
-		if (r == 0)
-			list[n++] = epoch_ref(e);
-	}
+	for (unsigned i = 0; i < 2; i++)
+		for (struct epoch *e = i ? st->doomed : st->oldest; e && r == 0; e = e->newer) {
+			if (e->id < epoch)
+				continue;
+			r = touched_room(&list, n, sizeof(struct epoch *));
+			if (r == 0)
+				list[n++] = epoch_ref(e);
+		}
 	ulock_unlock(&st->epochs_lock);
 	for (size_t i = 0; i < n; i++) {
 		if (r == 0 && list[i]->log_fd >= 0)
@@ -1347,6 +1408,8 @@ static int run(struct job *j, bool again)
 	if (r == 0)
 		r = drop_newer(st, j->epoch);
 	if (r == 0)
+		r = view_alive(j->view);
+	if (r == 0)
 		r = sync_records(st, j->epoch);
 	if (r == 0)
 		r = converge(j);
@@ -1367,7 +1430,7 @@ static int begin(struct job *j, bool force, bool again)
 	bool persistent = true;
 	int r;
 
-	r = check_newer(st, j->epoch, force, &persistent);
+	r = check_newer(st, j->epoch, force, false, &persistent);
 	if (r == 0 && !persistent)
 		r = -EOPNOTSUPP;
 	if (r == 0)
@@ -1381,14 +1444,15 @@ static int begin(struct job *j, bool force, bool again)
 	ulock_unlock(&st->revert_lock);
 	if (!again)
 		r = check_unseen(j);
-	if (r == 0)
+	if (r == 0) {
+		j->shut = true;
 		r = shut(st, j->epoch, force);
+	}
 	if (r < 0)
 		return r;
-	if (!again)
-		r = write_marker(st, j->view->e);
+	r = write_marker(st, j->view->e, again);
 	if (r < 0) {
-		reopen_gate(st, true, false);
+		reopen_gate(st, !again, false);
 		return r;
 	}
 	set_state(st, COW_REVERT_RUNNING, j->view->e);
@@ -1425,11 +1489,14 @@ int cow_revert(struct cow_store *st, uint64_t epoch, bool force,
 		r = run(&j, again);
 		if (r < 0)
 			blame(st, r, r == -ECANCELED ? "interrupted" : "the revert");
+		if (r < 0 && r != -ECANCELED)
+			mark_stopped(st, j.view->e);
 		set_state(st, r < 0 ? COW_REVERT_STOPPED : COW_REVERT_NONE, NULL);
 		reopen_gate(st, r == 0, true);
 	}
+	if (j.shut)
+		cow_epoch_unprepare(st);
 	job_done(&j);
-	cow_epoch_unprepare(st);
 	ulock_lock(&st->revert_lock);
 	if (begun && r == 0)
 		st->revert = (struct cow_revert_info){ 0 };
@@ -1446,6 +1513,11 @@ bool cow_revert_running(struct cow_store *st)
 uint64_t cow_revert_pending(struct cow_store *st)
 {
 	return atomic_load(&st->revert_epoch);
+}
+
+uint64_t cow_revert_cut_off(struct cow_store *st)
+{
+	return st->revert_cut_off ? cow_revert_pending(st) : 0;
 }
 
 void cow_revert_stop(struct cow_store *st)

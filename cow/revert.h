@@ -64,6 +64,10 @@ bool cow_revert_running(struct cow_store *st);
 /* The epoch of a revert that is not finished, found at the opening or STOPPED since; 0: none. */
 uint64_t cow_revert_pending(struct cow_store *st);
 
+/* The same, but 0 also for one that had ended with failures: the tree was in use since, so that it goes on by nobody's word
+ * but a person's. Of the opening. */
+uint64_t cow_revert_cut_off(struct cow_store *st);
+
 /* Have a running one stop soon, to go on at the next opening. For closing; later ones stop at once. */
 void cow_revert_stop(struct cow_store *st);
 

@@ -159,6 +159,7 @@ struct cow_store {
 	 * closed (seq_cst: whoever passes the gate after that sees it); who reads them elsewhere decides nothing by both. */
 	_Atomic uint64_t
 		revert_epoch;	/* begun and not finished: a marker is in the store; 0: none */
+	bool revert_cut_off;	/* the one found at the opening had not ended by itself */
 	_Atomic bool reverting; /* at work: its snapshot is not dropped, changes are turned away */
 	_Atomic bool revert_stop; /* asked to stop */
 	struct ulock revert_lock; /* rank LEAF; guards the rest */

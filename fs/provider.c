@@ -510,8 +510,8 @@ static void revert_text(int r, const struct cow_revert_info *info, char *text, s
 			 "snapshots can be reverted to");
 	else if (r == -EBUSY)
 		snprintf(text, size,
-			 "files of the tree are open, or a newer snapshot is in use (close them, "
-			 "or use force)");
+			 "files of the tree are open, a newer snapshot is in use (close them, or "
+			 "use force), or something is mounted in the tree (unmount that first)");
 	else if (r == -EINPROGRESS)
 		snprintf(text, size, "another revert of the tree is not finished");
 }

@@ -35,7 +35,7 @@ struct exposure {
 	struct exposure *next;
 	uint64_t epoch;
 	char id[COW_UUID_LEN + 1]; /* of the snapshot */
-	char *asked;		   /* where, as recorded; NULL: the default place */
+	char *asked;		   /* where, as recorded: without links; NULL: the default place */
 	char *subdir;		   /* NULL: all of it */
 	char *path;		   /* where it is, or would be; NULL: not known */
 	char *problem;		   /* why it is not mounted; NULL: it was */
@@ -474,6 +474,31 @@ static void unmake_place(const char *path, bool made)
 		rmdir(path); /* another one keeps it from going, or its user */
 }
 
+/* What was checked is what is mounted on: by its descriptor, since the path may lead elsewhere a moment later. Whoever needs
+ * fusermount3 has it check with his own rights. */
+static int mount_at(const char *path, const char *source, int *ret_fd)
+{
+	CLEANUP(close_p) int at = -1;
+	char link[40], real[PATH_MAX];
+	ssize_t n;
+	int r;
+
+	if (!fusemount_privileged())
+		return fusemount(path, source, ret_fd);
+	at = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (at < 0)
+		return -errno;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", at);
+	n = readlink(link, real, sizeof(real) - 1);
+	if (n < 0)
+		return -errno;
+	real[n] = '\0';
+	r = strcmp(real, path) == 0 ? is_empty(link) : -ESTALE;
+	if (r <= 0)
+		return r < 0 ? r : -ENOTEMPTY;
+	return fusemount_direct(link, source, ret_fd);
+}
+
 static int mount_and_serve(struct fs_exposures *x, struct exposure *e, const char *path,
 			   uint64_t *ret_no, char why[FS_EXPOSE_WHY_SIZE])
 {
@@ -482,7 +507,7 @@ static int mount_and_serve(struct fs_exposures *x, struct exposure *e, const cha
 
 	if (!source)
 		return no_memory(why);
-	r = fusemount(path, source, &fd);
+	r = mount_at(path, source, &fd);
 	if (r < 0)
 		return mount_failed(r, path, why);
 	r = fs_serve_start(x->serve, e->epoch, e->subdir, fd, path, ret_no);
@@ -503,6 +528,10 @@ static int make(struct fs_exposures *x, struct exposure *e, char why[FS_EXPOSE_W
 	if (e->asked) {
 		clear_dead(e, e->asked);
 		r = resolve(e->asked, &real, why);
+		if (r == 0 &&
+		    strcmp(real, e->asked) != 0) /* its owner must not send root elsewhere */
+			r = fail(-EINVAL, why, "%s was a directory and leads to %s now",
+				 LOG_QUOTE(e->asked), LOG_QUOTE(real));
 		if (r == 0)
 			r = check_point(x, e, real, why);
 	} else {
@@ -564,6 +593,27 @@ static int record_failed(int r, char why[FS_EXPOSE_WHY_SIZE])
 	return fail(r, why, "the record of exposed snapshots cannot be written: %s", err_text(r));
 }
 
+/* Where it will be each time: links are followed now and never again. */
+static int settle_path(struct exposure *e, char why[FS_EXPOSE_WHY_SIZE])
+{
+	CLEANUP(free_p) char *real = NULL;
+	char *path;
+	int r;
+
+	clear_dead(e, e->asked);
+	r = resolve(e->asked, &real, why);
+	if (r < 0)
+		return r;
+	path = strdup(real);
+	if (!path)
+		return no_memory(why);
+	free(e->asked);
+	free(e->path);
+	e->asked = TAKE(real);
+	e->path = path;
+	return 0;
+}
+
 int fs_exposures_add(struct fs_exposures *x, uint64_t epoch, const char *path, const char *subdir,
 		     char why[FS_EXPOSE_WHY_SIZE])
 {
@@ -580,6 +630,9 @@ int fs_exposures_add(struct fs_exposures *x, uint64_t epoch, const char *path, c
 	e = exposure_new(epoch, id, path, subdir);
 	if (!e)
 		return no_memory(why);
+	r = e->asked ? settle_path(e, why) : 0;
+	if (r < 0)
+		return r;
 	if (old)
 		link_out(x, old);
 	link_in(x, e);

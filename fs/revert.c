@@ -17,6 +17,7 @@
 #include "cow/base/cleanup.h"
 #include "cow/base/err.h"
 #include "cow/base/log.h"
+#include "cow/base/mounts.h"
 #include "fs/handles.h"
 #include "fs/locate.h"
 #include "fs/loss.h"
@@ -41,6 +42,7 @@ struct fs_revert {
 	void (*done)(void *userdata, int r, const struct cow_revert_info *info);
 	void *userdata;
 	struct fs_node *parent; /* of the name that goes just now */
+	bool stays;		/* it did not go */
 	struct fs_loss loss;
 };
 
@@ -83,6 +85,7 @@ static void on_name_gone(void *userdata, uint64_t dir, const char *name, int r)
 	struct fs_revert *rv = userdata;
 
 	(void)dir;
+	rv->stays = r < 0;
 	if (r == 0 && rv->parent)
 		fs_loss_publish(rv->fs, &rv->loss, rv->parent, name);
 	fs_tree_done(rv->fs);
@@ -119,14 +122,16 @@ static void on_name_changed(void *userdata, uint64_t dir, const char *name)
 	struct fs_node *parent = live_node(fs, dir);
 
 	rank_assert_free(RANK_NONE + 1);
-	if (parent) {
+	if (parent && !rv->stays) {
 		find_name(fs, parent, name);
 		if (fs->se)
 			fuse_lowlevel_notify_inval_entry(fs->se, fs_nodes_id(parent), name,
 							 strlen(name));
 		forget_attr(fs, parent);
-		fs_nodes_unref(fs->nodes, parent);
 	}
+	if (parent)
+		fs_nodes_unref(fs->nodes, parent);
+	rv->stays = false;
 	if (rv->loss.node)
 		forget_attr(fs, rv->loss.node);
 	fs_loss_put(fs, &rv->loss);
@@ -174,6 +179,21 @@ static int wait_for_closed(struct fs_revert *rv)
 	return 0;
 }
 
+/* Whoever forgets a directory's name detaches what is mounted on it, and what lies below would seem to be empty: a mount in
+ * the tree is no part of the snapshot and none of ours to end. */
+static int check_mounts(const struct fs *fs)
+{
+	CLEANUP(mounts_done) struct mounts mounts = { 0 };
+	size_t len = strlen(fs->path);
+	int r = mounts_read(&mounts);
+
+	for (size_t i = 0; r == 0 && i < mounts.count; i++)
+		if (strncmp(mounts.list[i].point, fs->path, len) == 0 &&
+		    mounts.list[i].point[len] == '/')
+			r = -EBUSY;
+	return r;
+}
+
 static void say(const struct cow_revert_info *info, uint64_t epoch, int r)
 {
 	if (r == 0)
@@ -198,8 +218,10 @@ static void *revert_thread(void *arg)
 		.userdata = rv,
 	};
 	struct cow_revert_info info;
-	int r = wait_for_closed(rv);
+	int r = check_mounts(rv->fs);
 
+	if (r == 0)
+		r = wait_for_closed(rv);
 	if (r == 0)
 		r = cow_revert(rv->fs->store, rv->epoch, rv->force, &hooks);
 	cow_revert_get(rv->fs->store, &info);
@@ -258,9 +280,13 @@ int fs_revert_start(struct fs_revert *rv, uint64_t epoch, bool force,
 
 void fs_revert_resume(struct fs_revert *rv)
 {
-	uint64_t epoch = cow_revert_pending(rv->fs->store);
+	uint64_t epoch = cow_revert_cut_off(rv->fs->store);
 	int r;
 
+	if (!epoch && cow_revert_pending(rv->fs->store))
+		log_warn("%s is reverted in part: the revert stopped, and goes on when it is "
+			 "called again",
+			 LOG_QUOTE(rv->fs->path));
 	if (!epoch)
 		return;
 	log_info("a revert to snapshot epoch %llu was cut off and goes on",

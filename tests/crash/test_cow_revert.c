@@ -430,3 +430,48 @@ Test(cow_revert, what_failed_is_done_by_the_next_one)
 	m = NULL;
 	assert_no_leaks();
 }
+
+/* ---- what a start goes on with by itself ---- */
+
+/* Whatever fails: who was told that nothing was touched finds nothing to be gone on with at the next start, and who was told
+ * that it stopped finds it, but not as something to go on with unasked. */
+Test(cow_revert, a_start_goes_on_only_with_what_was_cut_off)
+{
+	struct model *m = malloc(sizeof(*m));
+	struct world_options o = { .max_names = 40 };
+	unsigned refused = 0, stopped = 0;
+	int r = -1;
+
+	start(m, "a_start_goes_on_only_with_what_was_cut_off", NULL, &o);
+	history(m);
+	for (unsigned n = 1; r < 0; n += 1 + n / 3) {
+		uint64_t epoch = m->snaps[m->n_snaps - 1].epoch;
+		struct cow_revert_info info;
+
+		change(m, 5);
+		fault_fail_nth(FAULT_OP(COW_OP_SYNC) | FAULT_OP(COW_OP_RENAME), n, -EIO);
+		r = revert(m, epoch);
+		fault_reset();
+		cow_revert_get(m->h.st, &info);
+		reopen(m);
+		cr_assert_eq(cow_revert_cut_off(m->h.st), 0, "seed %llu, operation %u",
+			     (unsigned long long)m->seed, n);
+		if (r == 0 || info.state != COW_REVERT_STOPPED) {
+			refused += r < 0;
+			cr_assert_eq(cow_revert_pending(m->h.st), 0, "seed %llu, operation %u: %d",
+				     (unsigned long long)m->seed, n, r);
+		} else {
+			stopped++;
+			cr_assert_eq(cow_revert_pending(m->h.st), epoch);
+			cr_assert_eq(revert(m, epoch), 0);
+			check(m, m->n_snaps - 1, "after it stopped");
+		}
+	}
+	cr_assert_gt(refused, 0);
+	cr_assert_gt(stopped, 0);
+	check(m, m->n_snaps - 1, "at the end");
+	finish(m);
+	free(m);
+	m = NULL;
+	assert_no_leaks();
+}

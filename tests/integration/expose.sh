@@ -149,6 +149,16 @@ t_ok "unprotect" umbra unprotect "$dir"
 cat "$T_TMP/good" >"$dir/.umbra/exposed.note"
 t_ok "protect" umbra protect "$dir"
 t_is "the record was kept: exposed again" "$(cat "$point/file")" old
+t_ok "unprotect" umbra unprotect "$dir"
+mkdir "$T_TMP/elsewhere"
+rmdir "$point" && ln -s "$T_TMP/elsewhere" "$point"
+t_ok "protect with a link where the directory was" umbra protect "$dir"
+t_like "its owner sends nobody elsewhere" "$(umbra status)" "not mounted: .*leads to .*elsewhere"
+t_ok "nothing is mounted there" not_mounted "$T_TMP/elsewhere"
+t_ok "unprotect" umbra unprotect "$dir"
+rm "$point" && mkdir "$point"
+t_ok "protect" umbra protect "$dir"
+t_is "the directory is back, and so is the snapshot" "$(cat "$point/file")" old
 
 # ---- ended
 
@@ -253,6 +263,8 @@ if [ -z "${U_INNER-}" ] && [ "$(id -u)" -eq 0 ]; then
 			--context nas-rollback --no-writers --label his "$dir"
 		refused "but not have root mount it" 1 'root alone' u_as_user env UMBRA_SOCKET="$UMBRA_SOCKET" \
 			"$T_TMP/user/build/tools/umbra" expose his "$U_HOME/tmp"
+		refused "X-10: nor may he have root revert it" 1 'root alone' u_as_user env UMBRA_SOCKET="$UMBRA_SOCKET" \
+			"$T_TMP/user/build/tools/umbra" revert -y his "$dir"
 		t_is "root may" "$(umbra expose his "$point")" "$point"
 		t_is "and others see it" "$(u_as_user cat "$point/file")" new
 		refused "nor may he unexpose it" 1 'root alone' u_as_user env UMBRA_SOCKET="$UMBRA_SOCKET" \

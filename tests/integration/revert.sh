@@ -132,6 +132,15 @@ refused "X-10, C-8: a snapshot that is not persistent" 1 'not persistent' \
 	umbra backup --in-place --context file-share-backup "$dir" -- umbra revert -y latest "$dir"
 refused "no such snapshot" 1 'no snapshot|nosuch' umbra revert -y nosuch "$dir"
 refused "wrong usage" 2 'needs one snapshot' umbra revert
+mkdir "$dir/keep/mnt"
+if mount -t tmpfs none "$dir/keep/mnt" 2>/dev/null; then
+	t_cleanup umount -l "$dir/keep/mnt"
+	refused "X-12: mounts below stay" 3 'mounted' umbra revert -y --force back "$dir"
+	t_ok "it does" mountpoint -q "$dir/keep/mnt"
+	umount "$dir/keep/mnt"
+fi
+rmdir "$dir/keep/mnt"
+copy_tree "$dir" "$T_TMP/copy-newer"
 exec 9<"$dir/keep/f1"
 refused "X-10: files are open" 3 'open.*force' umbra revert -y back "$dir"
 t_ok "and nothing was reverted" same_tree "$T_TMP/copy-newer" "$dir"
@@ -189,6 +198,11 @@ if [ -n "$root" ] && guard; then
 	t_ok "changes are possible meanwhile" chattr -i "$dir/keep/f10"
 	refused "no snapshot is made meanwhile" 3 'reverted' u_snap never "$dir"
 	refused "D-12: nor is this one deleted" 3 'in use|in-use' umbra delete -y stop --for "$dir"
+	echo later >"$dir/keep/f12"
+	kill -9 "$(u_daemon "$dir")"
+	t_ok "umbrafs is killed, protect again" sh -c "umbra unprotect --force '$dir'; umbra protect '$dir'"
+	t_is "what was done since it stopped is not taken away by that" "$(cat "$dir/keep/f12")" later
+	t_is "it has still stopped" "$(tree_json "['revert']['state']")" stopped
 	t_ok "the next try goes on" umbra revert -y stop "$dir"
 	t_ok "it is done" same_tree "$T_TMP/copy-stop" "$dir"
 	t_ok "snapshots are made again" u_snap again "$dir"
