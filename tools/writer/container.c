@@ -54,11 +54,6 @@ static enum state state_of(const struct container *c, struct freezecmd *cmd, uin
 	return CHANGING;
 }
 
-static int failed(struct umbra_writer *w, const struct freezecmd *cmd)
-{
-	return writer_fail(w, child_code(cmd->result), "%s", LOG_QUOTE(cmd->why));
-}
-
 static int on_is_frozen(struct freezer *f, struct umbra_writer *w,
 			const struct umbra_writer_event *e, uint64_t deadline_ns)
 {
@@ -67,7 +62,7 @@ static int on_is_frozen(struct freezer *f, struct umbra_writer *w,
 
 	switch (state_of(c, &cmd, deadline_ns, false)) {
 	case GONE:
-		return failed(w, &cmd);
+		return freezecmd_failed(w, &cmd);
 	case CHANGING:
 		return writer_fail(w, UMBRA_WRITER_RETRYABLE, "container %s is %s",
 				   LOG_QUOTE(c->name), LOG_QUOTE(cmd.answer));
@@ -93,9 +88,9 @@ static int on_freeze(struct freezer *f, struct umbra_writer *w, const struct umb
 	if (state == PAUSED || state == STOPPED)
 		return 0;
 	if (cmd.result != 0)
-		return failed(w, &cmd);
+		return freezecmd_failed(w, &cmd);
 	if (state == GONE)
-		return failed(w, &after);
+		return freezecmd_failed(w, &after);
 	return writer_fail(w, UMBRA_WRITER_NON_RETRYABLE, "%s paused %s, but it is %s",
 			   LOG_QUOTE(path_last(c->engine)), LOG_QUOTE(c->name),
 			   LOG_QUOTE(after.answer));
@@ -128,7 +123,7 @@ static int on_thaw(struct freezer *f, struct umbra_writer *w, const struct umbra
 	case CHANGING:
 		break;
 	}
-	return failed(w, &cmd);
+	return freezecmd_failed(w, &cmd);
 }
 
 /* A container that Umbra itself runs in cannot be a writer: 0, TOOL_AGAIN, TOOL_FAILED. One that is

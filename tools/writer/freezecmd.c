@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cow/base/clock.h"
+#include "cow/base/log.h"
 
 static void on_line(struct child *child, bool is_error, const char *text)
 {
@@ -26,4 +27,9 @@ int freezecmd_run(struct freezecmd *c, char *const *argv, uint64_t deadline_ns, 
 		snprintf(c->why, sizeof(c->why), "%.40s %.30s: %s", child.name,
 			 argv[1] ? argv[1] : "", child_why(&child, c->result, why, sizeof(why)));
 	return c->result;
+}
+
+int freezecmd_failed(struct umbra_writer *w, const struct freezecmd *c)
+{
+	return writer_fail(w, child_code(c->result), "%s", LOG_QUOTE(c->why));
 }

@@ -7,6 +7,7 @@
 #define UMBRA_TOOLS_WRITER_FREEZECMD_H
 
 #include "tools/writer/child.h"
+#include "tools/writer/common.h"
 
 struct freezecmd {
 	char answer[CHILD_LINE];    /* the first line of its standard output */
@@ -17,5 +18,8 @@ struct freezecmd {
 /** Run argv. Never cut short by a signal to stop when @thaws. Returns 0 for exit status 0; else as
  *  child_run(), and c->why has the words. */
 int freezecmd_run(struct freezecmd *c, char *const *argv, uint64_t deadline_ns, bool thaws);
+
+/** Answer an event with what went wrong with it; w may be NULL. As writer_fail(). */
+int freezecmd_failed(struct umbra_writer *w, const struct freezecmd *c);
 
 #endif

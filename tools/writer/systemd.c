@@ -36,11 +36,6 @@ static int systemctl(const struct unit *u, struct freezecmd *c, const char *verb
 	return freezecmd_run(c, (char *const *)argv, deadline_ns, thaws);
 }
 
-static int failed(struct umbra_writer *w, const struct freezecmd *c)
-{
-	return writer_fail(w, child_code(c->result), "%s", LOG_QUOTE(c->why));
-}
-
 static int on_is_frozen(struct freezer *f, struct umbra_writer *w,
 			const struct umbra_writer_event *e, uint64_t deadline_ns)
 {
@@ -48,7 +43,7 @@ static int on_is_frozen(struct freezer *f, struct umbra_writer *w,
 	struct freezecmd c;
 
 	if (systemctl(u, &c, "show", "FreezerState", deadline_ns, false) != 0)
-		return failed(w, &c);
+		return freezecmd_failed(w, &c);
 	return strcmp(c.answer, "frozen") == 0;
 }
 
@@ -59,10 +54,10 @@ static int on_freeze(struct freezer *f, struct umbra_writer *w, const struct umb
 	struct freezecmd c;
 
 	if (systemctl(u, &c, "freeze", NULL, deadline_ns, false) != 0)
-		return failed(w, &c);
+		return freezecmd_failed(w, &c);
 	/* What it exits with is no proof: a unit whose freezer is missing is left as it is. */
 	if (systemctl(u, &c, "show", "FreezerState", deadline_ns, false) != 0)
-		return failed(w, &c);
+		return freezecmd_failed(w, &c);
 	if (strcmp(c.answer, "frozen") != 0)
 		return writer_fail(w, UMBRA_WRITER_NON_RETRYABLE,
 				   "systemctl froze %s, but it is %s, not frozen",
@@ -82,7 +77,7 @@ static int on_thaw(struct freezer *f, struct umbra_writer *w, const struct umbra
 	if (systemctl(u, &state, "show", "FreezerState", deadline_ns, true) == 0 &&
 	    strcmp(state.answer, "running") == 0)
 		return 0;
-	return failed(w, &c);
+	return freezecmd_failed(w, &c);
 }
 
 /* What would be frozen with it: 0, TOOL_AGAIN, TOOL_FAILED. */
@@ -92,7 +87,7 @@ static int guard(const struct unit *u, struct umbra_writer *w, uint64_t deadline
 	struct freezecmd c;
 
 	if (systemctl(u, &c, "show", "ControlGroup", deadline_ns, false) != 0) {
-		failed(w, &c);
+		freezecmd_failed(w, &c);
 		return TOOL_FAILED;
 	}
 	if (c.answer[0] != '/') /* not running: it holds nobody */
