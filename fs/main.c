@@ -15,6 +15,7 @@
 #include "cow/base/cleanup.h"
 #include "cow/base/err.h"
 #include "cow/base/log.h"
+#include "cow/base/path.h"
 #include "fs/creds.h"
 #include "fs/idmap.h"
 #include "fs/loop.h"
@@ -218,9 +219,8 @@ static bool lies_in(const struct fs *fs, const char *file)
 {
 	CLEANUP(free_p) char *copy = strdup(file);
 	CLEANUP(free_p) char *dir = copy ? realpath(dirname(copy), NULL) : NULL;
-	size_t n = strlen(fs->path);
 
-	return dir && strncmp(dir, fs->path, n) == 0 && (dir[n] == '/' || !dir[n]);
+	return dir && path_below(fs->path, dir);
 }
 
 static int open_log(const struct fs *fs, const struct fs_options *opt, char *why, size_t why_len)

@@ -22,6 +22,7 @@
 #include "cow/base/fusemount.h"
 #include "cow/base/log.h"
 #include "cow/base/mounts.h"
+#include "cow/base/path.h"
 #include "cow/epoch.h"
 #include "cow/note.h"
 
@@ -290,13 +291,6 @@ static int resolve(const char *path, char **ret, char why[FS_EXPOSE_WHY_SIZE])
 	return fail(r, why, "%s cannot be used as a mount point: %s", LOG_QUOTE(path), err_text(r));
 }
 
-static bool lies_in(const char *path, const char *dir)
-{
-	size_t n = dir ? strlen(dir) : 0;
-
-	return n && strncmp(path, dir, n) == 0 && (path[n] == '/' || !path[n]);
-}
-
 /* Whether a snapshot may be mounted there: as mount(8) and fusermount3 have it, and never over what would be hidden. */
 static int check_point(struct fs_exposures *x, const struct exposure *e, const char *path,
 		       char why[FS_EXPOSE_WHY_SIZE])
@@ -304,7 +298,8 @@ static int check_point(struct fs_exposures *x, const struct exposure *e, const c
 	struct stat st;
 	int r;
 
-	if (lies_in(path, x->fs->path) || lies_in(path, x->fs->store_dir))
+	if (path_below(x->fs->path, path) ||
+	    (x->fs->store_dir && path_below(x->fs->store_dir, path)))
 		return fail(
 			-EINVAL, why,
 			"%s lies in the protected directory itself, or in its store (give a place outside)",

@@ -18,6 +18,7 @@
 #include "cow/base/err.h"
 #include "cow/base/log.h"
 #include "cow/base/mounts.h"
+#include "cow/base/path.h"
 #include "fs/handles.h"
 #include "fs/locate.h"
 #include "fs/loss.h"
@@ -184,13 +185,14 @@ static int wait_for_closed(struct fs_revert *rv)
 static int check_mounts(const struct fs *fs)
 {
 	CLEANUP(mounts_done) struct mounts mounts = { 0 };
-	size_t len = strlen(fs->path);
 	int r = mounts_read(&mounts);
 
-	for (size_t i = 0; r == 0 && i < mounts.count; i++)
-		if (strncmp(mounts.list[i].point, fs->path, len) == 0 &&
-		    mounts.list[i].point[len] == '/')
+	for (size_t i = 0; r == 0 && i < mounts.count; i++) {
+		const char *below = path_below(fs->path, mounts.list[i].point);
+
+		if (below && *below)
 			r = -EBUSY;
+	}
 	return r;
 }
 

@@ -13,6 +13,7 @@
 
 #include "cow/base/bytes.h"
 #include "cow/base/err.h"
+#include "cow/base/path.h"
 #include "tools/commands.h"
 #include "tools/common.h"
 #include "tools/find.h"

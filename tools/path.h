@@ -1,5 +1,5 @@
 /* tools/path.h - paths as text, and what they stand for.
- * Job:     join, compare and resolve paths; take a path below .snapshots apart.
+ * Job:     join and resolve paths; take a path below .snapshots apart.
  * Errors:  0 or -errno, ret_ arguments then untouched. Results are malloc'ed, owned by the caller.
  * Threads: any. */
 #ifndef UMBRA_TOOLS_PATH_H
@@ -9,10 +9,6 @@
 
 /** DIR/NAME with exactly one slash between; NAME may be empty. NULL only without memory. */
 char *path_join(const char *dir, const char *name);
-
-/** What follows dir in path, without a slash at its start: "" when they are the same, NULL when path
- *  is not below dir. Both absolute and without "." and "..". Borrowed from path. */
-const char *path_below(const char *dir, const char *path);
 
 /**
  * The path as the kernel would see it, absolute and without links. What does not exist, or cannot

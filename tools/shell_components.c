@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "coordinator/client/document.h"
+#include "cow/base/path.h"
 #include "tools/common.h"
 
 static bool in_trees(const json_t *trees, const char *path)
@@ -14,11 +15,8 @@ static bool in_trees(const json_t *trees, const char *path)
 
 	json_array_foreach(trees, i, tree) {
 		CLEANUP(free_p) char *root = tool_path(tree, "path");
-		size_t len = root ? strlen(root) : 0;
 
-		if (len > 0 && root[len - 1] == '/')
-			len--;
-		if (root && strncmp(path, root, len) == 0 && (path[len] == '/' || !path[len]))
+		if (root && path_below(root, path))
 			return true;
 	}
 	return false;

@@ -14,6 +14,7 @@
 #include "cow/base/err.h"
 #include "cow/base/fusemount.h"
 #include "cow/base/mounts.h"
+#include "cow/base/path.h"
 #include "tools/commands.h"
 #include "tools/common.h"
 #include "tools/path.h"

@@ -5,6 +5,7 @@
 #include "coordinator/client/wire.h"
 #include "cow/base/cleanup.h"
 #include "cow/base/log.h"
+#include "cow/base/path.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -167,15 +168,6 @@ static char *existing_part(const char *path, const char **ret_rest)
 	return NULL;
 }
 
-static bool is_below(const char *path, const char *dir)
-{
-	size_t len = strlen(dir);
-
-	while (len > 0 && dir[len - 1] == '/')
-		len--;
-	return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == 0);
-}
-
 /* N-5: what is mounted inside of a tree is no part of it. What cannot be looked at is judged by its name
  * alone. */
 static bool on_same_mount(const char *path, const char *tree)
@@ -208,7 +200,8 @@ int umbra_writer_path_in_set(const struct umbra_writer *w, const char *path)
 	for (size_t i = 0; i < s->ntrees; i++) {
 		const char *tree = s->trees[i];
 
-		if (is_below(whole, tree) && (!is_below(real, tree) || on_same_mount(real, tree)))
+		if (path_below(tree, whole) &&
+		    (!path_below(tree, real) || on_same_mount(real, tree)))
 			return 1;
 	}
 	return 0;

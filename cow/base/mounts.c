@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cow/base/cleanup.h"
+#include "cow/base/path.h"
 
 /* The kernel writes blank, tab, newline and backslash as \ooo. */
 static char *unescape(const char *field)
@@ -119,13 +120,6 @@ const struct mount *mounts_at(const struct mounts *m, const char *point)
 }
 
 /* Both absolute, without a slash at the end. */
-static bool lies_in(const char *path, const char *dir)
-{
-	size_t len = strcmp(dir, "/") == 0 ? 0 : strlen(dir);
-
-	return strncmp(path, dir, len) == 0 && (path[len] == '/' || !path[len]);
-}
-
 const struct mount *mounts_umbra_above(const struct mounts *m, const char *path)
 {
 	const struct mount *best = NULL;
@@ -133,7 +127,7 @@ const struct mount *mounts_umbra_above(const struct mounts *m, const char *path)
 	for (size_t i = 0; i < m->count; i++) {
 		const struct mount *at = &m->list[i];
 
-		if (mount_is_umbra(at) && lies_in(path, at->point) &&
+		if (mount_is_umbra(at) && path_below(at->point, path) &&
 		    (!best || strlen(at->point) >= strlen(best->point)))
 			best = at;
 	}

@@ -17,6 +17,7 @@
 
 #include "cow/base/clock.h"
 #include "cow/base/err.h"
+#include "cow/base/path.h"
 
 #define LOCK_WAIT_MS 10000
 
@@ -259,10 +260,7 @@ static const char *tree_of(const struct umbra_writer *w, const char *path)
 	const char *best = NULL, *t;
 
 	for (size_t i = 0; (t = umbra_writer_tree(w, i)); i++) {
-		size_t n = strlen(t);
-
-		if (strncmp(path, t, n) == 0 && (path[n] == '/' || !path[n]) &&
-		    (!best || n > strlen(best)))
+		if (path_below(t, path) && (!best || strlen(t) > strlen(best)))
 			best = t;
 	}
 	return best;
