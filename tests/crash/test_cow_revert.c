@@ -139,10 +139,8 @@ static void name_gone(void *ud, uint64_t dir, const char *name, int r)
 {
 	struct model *m = ud;
 
-	(void)dir;
-	(void)name;
 	if (r == 0)
-		harness_place_del(&m->h, m->going);
+		harness_place_del(&m->h, m->going, dir, name);
 }
 
 static int revert(struct model *m, uint64_t epoch)

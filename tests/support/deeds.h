@@ -116,7 +116,9 @@ DEED void deed_unlink(struct harness *h, const char *path)
 
 	/* its other names, if any, are found again below */
 	DEED_NAMED(h, path, r,
-		   (cow_unlink(h->st, at.dir, at.name) ?: (harness_place_del(h, ino), 0)));
+		   (cow_unlink(h->st, at.dir, at.name)
+			    ?: (harness_place_del(h, ino, cow_inode_number(at.dir.inode), at.name),
+				0)));
 	cr_assert_eq(r, 0, "unlink %s: %d", path, r);
 }
 

@@ -63,13 +63,15 @@ void harness_place_set(struct harness *h, uint64_t ino, uint64_t parent, const c
 	pthread_mutex_unlock(&h->lock);
 }
 
-void harness_place_del(struct harness *h, uint64_t ino)
+void harness_place_del(struct harness *h, uint64_t ino, uint64_t parent, const char *name)
 {
 	struct harness_place **at, *p;
 
 	pthread_mutex_lock(&h->lock);
 	at = find_place(h, ino);
 	p = *at;
+	if (p && (p->parent != parent || strcmp(p->name, name) != 0))
+		p = NULL;
 	if (p)
 		*at = p->next;
 	pthread_mutex_unlock(&h->lock);

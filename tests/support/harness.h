@@ -68,9 +68,10 @@ void harness_leave(struct harness *h);
 		harness_leave(h);                                                                  \
 	} while ((r) == -EAGAIN)
 
-/* Where an inode lives; called inside the gate, together with the change. */
+/* Where an inode lives; called inside the gate, together with the change. What is gone is forgotten only if it is the one
+ * last known there: once its name is gone its number may be another's, who has a place by then. */
 void harness_place_set(struct harness *h, uint64_t ino, uint64_t parent, const char *name);
-void harness_place_del(struct harness *h, uint64_t ino);
+void harness_place_del(struct harness *h, uint64_t ino, uint64_t parent, const char *name);
 /* Learn the places of all that is there, after an open. */
 int harness_place_all(struct harness *h);
 

@@ -114,14 +114,14 @@ static void node_idle(struct wnode *n)
 	free(n);
 }
 
-static void publish(struct world *w, struct wnode *n)
+static bool publish(struct world *w, struct wnode *n)
 {
 	for (unsigned i = 0; i < w->n_links; i++)
 		if (w->links[i].node == n) {
 			harness_place_set(w->h, n->ino, w->links[i].dir->ino, w->links[i].name);
-			return;
+			return true;
 		}
-	harness_place_del(w->h, n->ino);
+	return false;
 }
 
 static void link_add(struct world *w, struct wnode *dir, const char *name, struct wnode *n)
@@ -143,6 +143,18 @@ static struct wnode *link_del(struct world *w, struct wlink *l)
 	free(l->name);
 	*l = w->links[--w->n_links];
 	return n;
+}
+
+static void link_lost(struct world *w, struct wlink *l)
+{
+	uint64_t dir = l->dir->ino;
+	char name[256];
+	struct wnode *n;
+
+	snprintf(name, sizeof(name), "%s", l->name);
+	n = link_del(w, l);
+	if (!publish(w, n))
+		harness_place_del(w->h, n->ino, dir, name);
 }
 
 static struct wnode *node_new(mode_t type, uint64_t ino)
@@ -723,10 +735,8 @@ static int step_unlink(struct world *w)
 	r = S_ISDIR(n->type) ? cow_rmdir(w->h->st, dir, l->name)
 			     : cow_unlink(w->h->st, dir, l->name);
 	doing = 0;
-	if (r == 0) {
-		link_del(w, l);
-		publish(w, n);
-	}
+	if (r == 0)
+		link_lost(w, l);
 	harness_leave(w->h);
 	unlock_shared(w, d, d);
 	dir_put(w, dir);
@@ -787,10 +797,9 @@ static void renamed(struct world *w, unsigned from, struct wnode *to_dir, const 
 		for (unsigned i = 0; i < w->n_links; i++)
 			if (&w->links[i] != f && w->links[i].dir == to_dir &&
 			    strcmp(w->links[i].name, name) == 0) {
-				link_del(w, &w->links[i]);
+				link_lost(w, &w->links[i]);
 				break;
 			}
-		publish(w, victim);
 	}
 }
 
