@@ -46,6 +46,7 @@ t_is "what ran is counted" "$(tail -n 1 <<<"$out")" "8 passed, 7 failed, 2 skipp
 t_is "the counts are written" "$(cat "$T_TMP/counts")" "8 7 2"
 t_like "a failed case is named" "$out" 'FAILED bad.sh: one'
 t_like "with the end of its log" "$out" 'the reason'
+t_is "and beside the program's line, too" "$(grep -A1 '^FAIL bad.sh' <<<"$out" | tail -n 1)" "FAILED bad.sh: one"
 t_like "a program that died is named" "$out" 'FAILED dies.sh \('
 t_like "a program without an end is named" "$out" 'FAILED hangs.sh \(timed out\)'
 t_like "a program without a result is named" "$out" 'FAILED silent.sh \(no result'
