@@ -7,7 +7,8 @@
  * at but the log's headers. Last, when no epoch lives, everything is forgotten at once.
  *
  * A crash in the middle does no harm: the doomed epoch's log stays until all of it was settled, and settling a record
- * twice finds nothing to do. */
+ * twice finds nothing to do. Nor does a power cut: that the epoch ended is on disk before anything of it is given back, and
+ * what was handed on, before the log that it came from goes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -35,7 +36,7 @@ struct job {
 	struct cow_index_batch *batch;
 	unsigned n;
 	uint64_t kept_bytes; /* relabelled payload */
-	uint64_t *kept_of;   /* clusters kept of e's own data file, then of each heirloom of e */
+	bool handed_on;	     /* something went into the keeper's log */
 	uint64_t places[BATCH_RECORDS];
 	unsigned
 		n_places; /* inodes whose PLACE record goes with e's log: to be written down elsewhere */
@@ -108,6 +109,7 @@ static int relog(struct job *j, struct epoch *to, enum cow_rec_kind kind, const 
 
 	if (!buf)
 		return -ENOMEM;
+	j->handed_on = true;
 	len = cow_format_relabel(buf, j->st->seed, to->id, kind, body, body_len);
 	return len < 0 ? (int)len : epochfile_append(j->st, to, buf, (size_t)len);
 }
@@ -406,11 +408,20 @@ static void count_out_stored(struct job *j)
 		atomic_fetch_add(&j->heir->stored, kept);
 }
 
-static void unlink_files(struct job *j)
+/* The heir must have all of it, and be known to have it, before the log goes. */
+static int record_dropped(struct job *j)
 {
 	struct cow_control c = { .epoch = j->e->id, .heir = j->heir ? j->heir->id : 0 };
+	int r = j->handed_on ? cow_file_fdatasync(j->keeper->log_fd) : 0;
 
-	if (epochfile_control(j->st, COW_REC_DROPPED, &c) < 0)
+	if (r == 0)
+		r = epochfile_control(j->st, COW_REC_DROPPED, &c);
+	return r < 0 || !j->heir ? r : cow_file_fdatasync(j->st->control_fd);
+}
+
+static void unlink_files(struct job *j)
+{
+	if (record_dropped(j) < 0)
 		return; /* no room: the next start does it again */
 	if (!j->heir) {
 		epochfile_unlink_dat(j->st, j->e->id);
@@ -453,6 +464,8 @@ static int reclaim_epoch(struct cow_store *st, struct job *j)
 
 	r = record_late(st, e);
 	if (r == 0)
+		r = cow_file_fdatasync(st->control_fd);
+	if (r == 0)
 		r = settle_log(j);
 	if (r < 0) {
 		log_error("space of a dropped snapshot (epoch %llu) was not given back: %s",
@@ -488,7 +501,8 @@ static int replace_grave(struct cow_store *st)
 	r = cow_file_renameat(dir, "grave.new", dir, "grave", RENAME_EXCHANGE);
 	if (r < 0)
 		return r;
-	dup3(st->grave_fd, st->trash_fd, O_CLOEXEC); /* whoever looks into it just now is not disturbed */
+	dup3(st->grave_fd, st->trash_fd,
+	     O_CLOEXEC); /* whoever looks into it just now is not disturbed */
 	atomic_store(&st->trash_used, true);
 	dup3(fd, st->grave_fd, O_CLOEXEC);
 	return cow_file_renameat(dir, "grave.new", dir, "trash", 0);
@@ -586,8 +600,12 @@ static void unlink_chain(struct cow_store *st, struct epoch *chain)
 static void wipe_all(struct cow_store *st)
 {
 	struct epoch *chain = NULL;
-	int r = 0;
+	int r = cow_file_fdatasync(st->control_fd);
 
+	if (r <
+	    0) /* go on: there is nothing left that a power cut could harm, but they might be listed again */
+		log_error("the end of snapshots may not be on disk: %s", strerror(-r));
+	r = 0;
 	gate_exclusive(st);
 	ulock_lock(&st->epochs_lock);
 	if (!st->oldest) /* else a hold came first, and opened one */

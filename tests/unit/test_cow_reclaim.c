@@ -392,6 +392,62 @@ Test(cow_reclaim, what_fails_is_tried_again_and_meanwhile_nothing_is_wrong)
 	assert_no_leaks();
 }
 
+/* -- a power cut -- */
+
+static struct {
+	bool control, heir; /* written to, and not synced since */
+	char heir_log[32];
+	unsigned given_back_early, unlinked_early, unlinked;
+} disk;
+
+static const char *file_of(int fd, char buf[PATH_MAX])
+{
+	char link[40];
+	ssize_t len;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	len = readlink(link, buf, PATH_MAX - 1);
+	buf[len < 0 ? 0 : len] = '\0';
+	return strrchr(buf, '/') ? strrchr(buf, '/') + 1 : buf;
+}
+
+static int watch_disk(void *userdata, enum cow_file_op op, int fd, const char *path, size_t len)
+{
+	char buf[PATH_MAX];
+	const char *name = op == COW_OP_WRITE || op == COW_OP_SYNC ? file_of(fd, buf) : "";
+
+	(void)userdata;
+	(void)len;
+	if (strcmp(name, "control.log") == 0)
+		disk.control = op == COW_OP_WRITE;
+	if (strcmp(name, disk.heir_log) == 0)
+		disk.heir = op == COW_OP_WRITE;
+	if (op == COW_OP_FALLOCATE && disk.control)
+		disk.given_back_early++; /* punched */
+	if (op == COW_OP_UNLINK && path && strncmp(path, "log/", 4) == 0) {
+		disk.unlinked++;
+		disk.unlinked_early += disk.control || disk.heir;
+	}
+	return 0;
+}
+
+/* I-4, I-8: all that a log had is elsewhere on disk, and its end recorded there, before it goes. */
+Test(cow_reclaim, what_is_handed_on_is_on_disk_before_its_source_goes)
+{
+	three_snapshots();
+	memset(&disk, 0, sizeof(disk));
+	snprintf(disk.heir_log, sizeof(disk.heir_log), "%016llx.log", (unsigned long long)s[0]);
+	cow_file_set_hook(watch_disk, NULL);
+	deed_drop(&h, s[1]);
+	cow_file_set_hook(NULL, NULL);
+	cr_assert_eq(disk.unlinked, 1);
+	cr_assert_eq(disk.unlinked_early, 0);
+	cr_assert_eq(disk.given_back_early, 0);
+	shows(0);
+	shows(2);
+	assert_no_leaks();
+}
+
 Test(cow_reclaim, a_thousand_records_are_settled_in_several_batches)
 {
 	enum { FILES = 40, CLUSTERS = 40 };
