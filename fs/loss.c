@@ -28,6 +28,7 @@ void fs_loss_put(struct fs *fs, struct fs_loss *l)
 		close(l->fd);
 		atomic_fetch_sub(&fs->orphans, 1);
 	}
+	close_p(&l->number_fd);
 	fs_nodes_unref(fs->nodes, l->node);
 }
 
@@ -50,6 +51,8 @@ static void keep_orphan(struct fs *fs, struct fs_loss *l, int *fd, const struct 
 	if (*fd >= 0)
 		atomic_fetch_sub(&fs->orphans, 1);
 	l->unreachable = loses_last(fs, was);
+	if (l->unreachable)
+		l->number_fd = TAKE_FD(*fd);
 }
 
 int fs_loss_begin(struct fs *fs, struct fs_node *parent, int dirfd, const char *name, bool exchange,

@@ -12,11 +12,12 @@
 struct fs_loss {
 	struct fs_node *node; /* referenced, or NULL when the kernel does not know it */
 	int fd;		      /* to be kept once the name is gone, or -1; counted in fs->orphans */
-	bool unreachable;     /* no descriptor could be had, and no name will be left */
+	bool unreachable;     /* no descriptor is to spare, and no name will be left */
+	int number_fd; /* or -1: keeps the number from coming again until the node is out of the table */
 };
 #define FS_LOSS_NONE                                                                               \
 	{                                                                                          \
-		.fd = -1                                                                           \
+		.fd = -1, .number_fd = -1                                                          \
 	}
 
 /* The tree's lock, shared: a change of names and its publishing are one for who looks with the lock. */
