@@ -21,6 +21,8 @@
 #include "cow/base/clock.h"
 #include "cow/base/err.h"
 #include "cow/base/log.h"
+#include "cow/base/mounts.h"
+#include "cow/base/path.h"
 #include "fs/change.h"
 #include "fs/handles.h"
 #include "fs/locate.h"
@@ -46,71 +48,26 @@ fail(int r, char *why, size_t why_len, const char *fmt, ...)
 
 /* ---- is it protected already? ---- */
 
-/* mountinfo(5) writes blanks, newlines and backslashes of names as \ooo. */
-static void unescape(char *s)
+/* Also where something else lies over it. */
+static bool is_mount_of_ours(const char *path)
 {
-	char *to = s;
+	CLEANUP(mounts_done) struct mounts m = { 0 };
 
-	for (; *s; s++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
-			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*to++ = *s;
-		}
-	}
-	*to = '\0';
+	if (mounts_read(&m) < 0)
+		return false;
+	for (size_t i = 0; i < m.count; i++)
+		if (mount_is_umbra(&m.list[i]) && strcmp(m.list[i].point, path) == 0)
+			return true;
+	return false;
 }
 
-/* "36 35 98:0 /root /mountpoint options ... - type source superoptions": the mount point, within the line, and
- * whether it is of our making, a protected directory or a snapshot. NULL: no such line. */
-static const char *mount_point(char *line, bool *ret_ours)
+/* A protected directory, or a snapshot. */
+static bool lies_in_mount_of_ours(const char *path)
 {
-	char *type = strstr(line, " - ");
-	char *at = line, *end;
+	CLEANUP(mounts_done) struct mounts m = { 0 };
+	const struct mount *above = mounts_read(&m) < 0 ? NULL : mounts_above(&m, path);
 
-	for (int i = 0; at && i < 4; i++)
-		at = strchr(at, ' ') ? strchr(at, ' ') + 1 : NULL;
-	end = at ? strchr(at, ' ') : NULL;
-	if (!type || !end)
-		return NULL;
-	*ret_ours = strncmp(type + 3, "fuse.umbra ", 11) == 0;
-	*end = '\0';
-	unescape(at);
-	return at;
-}
-
-/* How much of the path is that of the mount point; 0: it lies elsewhere. */
-static size_t lies_in(const char *path, const char *point)
-{
-	size_t n = strlen(point);
-
-	if (n == 1) /* "/" */
-		return 1;
-	return strncmp(path, point, n) == 0 && (!path[n] || path[n] == '/') ? n : 0;
-}
-
-/* Does the path lie in a mount of ours? `exactly`: only if it is the mount point itself. */
-static bool in_mount_of_ours(const char *path, bool exactly)
-{
-	CLEANUP(fclose_p) FILE *f = fopen("/proc/self/mountinfo", "re");
-	CLEANUP(free_p) char *line = NULL;
-	size_t size = 0, deepest = 0;
-	bool found = false;
-
-	while (f && getline(&line, &size, f) > 0) {
-		bool ours = false;
-		const char *point = mount_point(line, &ours);
-		size_t n = point ? lies_in(path, point) : 0;
-
-		if (exactly) {
-			found |= ours && n > 0 && !path[n];
-		} else if (n > 0 && n >= deepest) { /* at one place the later covers the other */
-			deepest = n;
-			found = ours;
-		}
-	}
-	return found;
+	return above && mount_is_umbra(above);
 }
 
 /* ---- the directory below ---- */
@@ -137,7 +94,7 @@ static int open_below(struct fs *fs, const struct fs_options *opt, char *why, si
 		return cannot_open(opt, -errno, why, why_len);
 	fs->below_dev = st.st_dev;
 	fs->below_ino = st.st_ino;
-	if (in_mount_of_ours(fs->path, true))
+	if (is_mount_of_ours(fs->path))
 		return fail(-EEXIST, why, why_len, "%s is protected already (see: umbra status)",
 			    opt->dir);
 	if (strcmp(fs->path, "/") == 0)
@@ -185,13 +142,13 @@ static int parse_max(struct fs *fs, const struct fs_options *opt, char *why, siz
 static int check_store_place(const struct fs *fs, const struct fs_options *opt, char *why,
 			     size_t why_len)
 {
-	if (lies_in(fs->store_dir, fs->path))
+	if (path_below(fs->path, fs->store_dir))
 		return fail(
 			-EINVAL, why, why_len,
 			"--store %s lies in the protected directory itself (leave --store out, or "
 			"name a directory outside)",
 			opt->store_dir);
-	if (in_mount_of_ours(fs->store_dir, false))
+	if (lies_in_mount_of_ours(fs->store_dir))
 		return fail(
 			-EINVAL, why, why_len,
 			"--store %s lies in another protected directory, or in a snapshot (name a "
@@ -476,7 +433,7 @@ static void aim_at_mount(struct fs *fs)
 {
 	CLEANUP(close_p) int fd = -1;
 
-	if (fs->mount_fd < 0 || !in_mount_of_ours(fs->path, true))
+	if (fs->mount_fd < 0 || !is_mount_of_ours(fs->path))
 		return;
 	fd = open(fs->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd >= 0)

@@ -120,18 +120,28 @@ const struct mount *mounts_at(const struct mounts *m, const char *point)
 }
 
 /* Both absolute, without a slash at the end. */
-const struct mount *mounts_umbra_above(const struct mounts *m, const char *path)
+static const struct mount *deepest_above(const struct mounts *m, const char *path, bool umbra_only)
 {
 	const struct mount *best = NULL;
 
 	for (size_t i = 0; i < m->count; i++) {
 		const struct mount *at = &m->list[i];
 
-		if (mount_is_umbra(at) && path_below(at->point, path) &&
+		if ((!umbra_only || mount_is_umbra(at)) && path_below(at->point, path) &&
 		    (!best || strlen(at->point) >= strlen(best->point)))
 			best = at;
 	}
 	return best;
+}
+
+const struct mount *mounts_above(const struct mounts *m, const char *path)
+{
+	return deepest_above(m, path, false);
+}
+
+const struct mount *mounts_umbra_above(const struct mounts *m, const char *path)
+{
+	return deepest_above(m, path, true);
 }
 
 bool mounts_is_dead(const char *dir)

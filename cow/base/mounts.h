@@ -33,6 +33,8 @@ void mounts_done(struct mounts *m);
 
 /** The uppermost mount at exactly this point, NULL if there is none. Borrowed. */
 const struct mount *mounts_at(const struct mounts *m, const char *point);
+/** The deepest mount that path lies in; of several at one point the uppermost. NULL if there is none. Borrowed. */
+const struct mount *mounts_above(const struct mounts *m, const char *path);
 /** The deepest mount of Umbra that path lies in, dead ones too; NULL if there is none. Borrowed. */
 const struct mount *mounts_umbra_above(const struct mounts *m, const char *path);
 /** Whether the FUSE mount that a directory lies in has lost its daemon. */

@@ -73,6 +73,9 @@ Test(base_mounts, finds_the_deepest_and_the_uppermost)
 	cr_expect_eq(mounts_umbra_above(&m, "/a/b/c"), &list[2]);
 	cr_expect_eq(mounts_umbra_above(&m, "/a/c"), &list[1]);
 	cr_expect_null(mounts_umbra_above(&m, "/ab"));
+	cr_expect_eq(mounts_above(&m, "/a/c"), &list[3]);
+	cr_expect_eq(mounts_above(&m, "/a/b"), &list[2]);
+	cr_expect_eq(mounts_above(&m, "/ab"), &list[0]);
 	assert_no_leaks();
 }
 
