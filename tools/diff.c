@@ -172,17 +172,10 @@ static int open_side(struct umbra_client *c, const json_t *snapshot, const char 
 		     const char *relative, int *ret_fd)
 {
 	CLEANUP(close_p) int root = -1;
-	int r;
+	int r = ns_open_side(c, snapshot, tree, &root);
 
-	if (snapshot) {
-		r = ns_open_snapshot(c, snapshot, &root);
-		if (r != 0)
-			return r;
-	} else {
-		root = open(tree, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (root < 0)
-			return tool_error("%s: %s", LOG_QUOTE(tree), err_text(-errno));
-	}
+	if (r != 0)
+		return r;
 	*ret_fd = openat(root, relative, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (*ret_fd < 0 && errno != ENOENT && errno != ENOTDIR)
 		return tool_error("%s: %s", LOG_QUOTE(relative), err_text(-errno));

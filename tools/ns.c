@@ -230,3 +230,16 @@ int ns_open_snapshot(struct umbra_client *c, const json_t *snapshot, int *ret_fd
 	}
 	return open_private(c, snapshot, ret_fd);
 }
+
+int ns_open_side(struct umbra_client *c, const json_t *snapshot, const char *tree, int *ret_fd)
+{
+	int fd;
+
+	if (snapshot)
+		return ns_open_snapshot(c, snapshot, ret_fd);
+	fd = open(tree, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return tool_error("%s: %s", LOG_QUOTE(tree), err_text(-errno));
+	*ret_fd = fd;
+	return 0;
+}

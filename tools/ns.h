@@ -52,6 +52,9 @@ int ns_serve(int sock, struct umbra_client *c, const json_t *snapshots, char *co
  */
 int ns_open_snapshot(struct umbra_client *c, const json_t *snapshot, int *ret_fd);
 
+/** The same; NULL for the snapshot: of the live tree, whose path that is. */
+int ns_open_side(struct umbra_client *c, const json_t *snapshot, const char *tree, int *ret_fd);
+
 /** What the mount table shows as source of a mounted snapshot, malloc'ed. */
 char *ns_source(const json_t *snapshot);
 

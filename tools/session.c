@@ -71,8 +71,8 @@ bool session_writers_add(struct session_writers *list, const char *name)
 	return true;
 }
 
-static int choose_one(struct session *s, const json_t *writers, const char *name,
-		      const char *method)
+int session_call_writers(struct umbra_client *c, const json_t *writers, const char *name,
+			 const char *method, const char *see)
 {
 	const json_t *writer;
 	bool found = false;
@@ -83,13 +83,19 @@ static int choose_one(struct session *s, const json_t *writers, const char *name
 		if (r != 0 || !find_is_writer(writer, name))
 			continue;
 		found = true;
-		r = tool_call(s->client, method,
-			      json_pack("{ss}", "id", tool_str(writer, "instance_id")), NULL);
+		r = tool_call(c, method, json_pack("{ss}", "id", tool_str(writer, "instance_id")),
+			      NULL);
 	}
 	if (r == 0 && !found)
-		return tool_error("no writer %s is registered (see them: umbra writers)",
-				  LOG_QUOTE(name));
+		return tool_error("no writer %s is registered (see them: %s)", LOG_QUOTE(name),
+				  see);
 	return r;
+}
+
+static int choose_one(struct session *s, const json_t *answer, const char *name, const char *method)
+{
+	return session_call_writers(s->client, json_object_get(answer, "writers"), name, method,
+				    "umbra writers");
 }
 
 static int choose_writers(struct session *s)
@@ -102,10 +108,9 @@ static int choose_writers(struct session *s)
 		return 0;
 	r = tool_call(s->client, "ListWriters", NULL, &answer);
 	for (size_t i = 0; r == 0 && i < in->count; i++)
-		r = choose_one(s, json_object_get(answer, "writers"), in->names[i], "EnableWriter");
+		r = choose_one(s, answer, in->names[i], "EnableWriter");
 	for (size_t i = 0; r == 0 && i < out->count; i++)
-		r = choose_one(s, json_object_get(answer, "writers"), out->names[i],
-			       "DisableWriter");
+		r = choose_one(s, answer, out->names[i], "DisableWriter");
 	return r;
 }
 

@@ -42,6 +42,14 @@ struct session {
 /** One more name; false: there are SESSION_WRITERS_MAX already. */
 bool session_writers_add(struct session_writers *list, const char *name);
 
+/**
+ * EnableWriter or DisableWriter for each writer that goes by a name (find_is_writer()).
+ * @writers  array of Writer
+ * @see      the command that lists them, for the message when there is none
+ */
+int session_call_writers(struct umbra_client *c, const json_t *writers, const char *name,
+			 const char *method, const char *see);
+
 /** Make the snapshots. Afterwards s->snapshots is there, in the order of the plan's trees. */
 int session_create(struct session *s, const struct session_plan *plan);
 /** Tell the writers that the backup went well: SetBackupSucceeded, BackupComplete. */

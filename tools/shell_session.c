@@ -7,6 +7,7 @@
 #include "tools/common.h"
 #include "tools/find.h"
 #include "tools/operation.h"
+#include "tools/session.h"
 #include "tools/shell_components.h"
 #include "tools/shell_metadata.h"
 #include "tools/shell_restore.h"
@@ -42,26 +43,6 @@ static bool has_component(const json_t *document, const char *name)
 	return false;
 }
 
-static int exclude_one(struct shell_session *s, const json_t *writers, const char *name)
-{
-	const json_t *writer;
-	bool found = false;
-	size_t i;
-	int r = 0;
-
-	json_array_foreach(writers, i, writer) {
-		if (r != 0 || !find_is_writer(writer, name))
-			continue;
-		found = true;
-		r = tool_call(s->client, "DisableWriter",
-			      json_pack("{ss}", "id", tool_str(writer, "instance_id")), NULL);
-	}
-	if (r == 0 && !found)
-		return tool_error("no writer %s is registered (see them: list writers)",
-				  LOG_QUOTE(name));
-	return r;
-}
-
 static int exclude_writers(struct shell_session *s)
 {
 	CLEANUP(json_decref_p) json_t *answer = NULL;
@@ -74,8 +55,9 @@ static int exclude_writers(struct shell_session *s)
 	r = tool_call(s->client, "ListWriters", NULL, &answer);
 	json_array_foreach(s->exclude, i, name) {
 		if (r == 0)
-			r = exclude_one(s, json_object_get(answer, "writers"),
-					json_string_value(name));
+			r = session_call_writers(s->client, json_object_get(answer, "writers"),
+						 json_string_value(name), "DisableWriter",
+						 "list writers");
 	}
 	return r;
 }

@@ -87,17 +87,10 @@ static int look(struct umbra_client *c, const json_t *snapshot, const char *tree
 		const char *relative, struct stat *st, bool *ret_there)
 {
 	CLEANUP(close_p) int root = -1;
-	int r;
+	int r = ns_open_side(c, snapshot, tree, &root);
 
-	if (snapshot) {
-		r = ns_open_snapshot(c, snapshot, &root);
-		if (r != 0)
-			return r;
-	} else {
-		root = open(tree, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (root < 0)
-			return tool_error("%s: %s", LOG_QUOTE(tree), err_text(-errno));
-	}
+	if (r != 0)
+		return r;
 	*ret_there = fstatat(root, *relative ? relative : ".", st, AT_SYMLINK_NOFOLLOW) == 0;
 	if (!*ret_there && errno != ENOENT && errno != ENOTDIR)
 		log_warn("%s in %s: %s", LOG_QUOTE(relative),
