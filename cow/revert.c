@@ -1198,6 +1198,13 @@ static int read_marker(struct cow_store *st, uint64_t *ret, bool *ret_stopped)
 	return 0;
 }
 
+bool revert_marked(struct cow_store *st)
+{
+	struct statx sx;
+
+	return cow_file_statx(st->store_fd, MARKER, &sx) == 0;
+}
+
 int revert_load(struct cow_store *st)
 {
 	uint64_t epoch = 0;
@@ -1358,28 +1365,31 @@ static int finish(struct cow_store *st)
 {
 	int r = cow_file_syncfs(st->grave_fd);
 
+	if (r == 0 && st->elsewhere)
+		r = cow_file_syncfs(st->store_fd);
 	return r < 0 ? r : remove_marker(st);
 }
 
 /* What we changed is on record for the snapshots there are. A label newer than theirs, which began with this daemon, has the
- * attributes of some of it and not what else there was: for later changes another one begins. Where that cannot be they may
- * find it wanting, and drop what they then cannot keep true. */
-static void begin_label(struct cow_store *st)
+ * attributes of some of it and not what else there was: for later changes another one begins. That comes before the marker
+ * goes, and whoever finds a marker at the start does it again (cow_store_open): no kill leaves changes to the old label. */
+static int begin_label(struct cow_store *st)
 {
-	struct epoch *e = epoch_newest(st);
-	int r = e && e->internal ? epoch_open_internal(st) : 0;
+	struct epoch *e;
+	int r;
 
+	gate_exclusive(st);
+	e = epoch_newest(st);
+	r = e && e->internal ? epoch_open_internal(st) : 0;
 	if (r < 0)
 		r = epoch_open_internal(st);
-	if (r < 0)
-		log_warn("after a revert: %s", strerror(-r));
+	gate_exclusive_end(st);
+	return r;
 }
 
-static void reopen_gate(struct cow_store *st, bool done, bool touched)
+static void reopen_gate(struct cow_store *st, bool done)
 {
 	gate_exclusive(st);
-	if (touched)
-		begin_label(st);
 	if (done)
 		atomic_store(&st->revert_epoch, 0);
 	atomic_store(&st->reverting, false);
@@ -1418,8 +1428,26 @@ static int run(struct job *j, bool again)
 		r = st->revert.error;
 		ulock_unlock(&st->revert_lock);
 	}
+	return r;
+}
+
+/* The last of it, whatever came out. Without a label of their own later changes might find the one there is wanting, and cost
+ * the snapshots that could not be kept true: then it is not over. */
+static int end(struct job *j, int r)
+{
+	struct cow_store *st = j->st;
+	int e = begin_label(st);
+
+	if (e < 0)
+		log_warn("after a revert: %s", strerror(-e));
 	if (r == 0)
-		r = finish(st);
+		r = e < 0 ? e : finish(st);
+	if (r < 0)
+		blame(st, r, r == -ECANCELED ? "interrupted" : "the revert");
+	if (r < 0 && r != -ECANCELED)
+		mark_stopped(st, j->view->e);
+	set_state(st, r < 0 ? COW_REVERT_STOPPED : COW_REVERT_NONE, NULL);
+	reopen_gate(st, r == 0);
 	return r;
 }
 
@@ -1452,7 +1480,7 @@ static int begin(struct job *j, bool force, bool again)
 		return r;
 	r = write_marker(st, j->view->e, again);
 	if (r < 0) {
-		reopen_gate(st, !again, false);
+		reopen_gate(st, !again);
 		return r;
 	}
 	set_state(st, COW_REVERT_RUNNING, j->view->e);
@@ -1485,15 +1513,8 @@ int cow_revert(struct cow_store *st, uint64_t epoch, bool force,
 		return -EINPROGRESS;
 	r = begin(&j, force, again);
 	begun = r == 0;
-	if (begun) {
-		r = run(&j, again);
-		if (r < 0)
-			blame(st, r, r == -ECANCELED ? "interrupted" : "the revert");
-		if (r < 0 && r != -ECANCELED)
-			mark_stopped(st, j.view->e);
-		set_state(st, r < 0 ? COW_REVERT_STOPPED : COW_REVERT_NONE, NULL);
-		reopen_gate(st, r == 0, true);
-	}
+	if (begun)
+		r = end(&j, run(&j, again));
 	if (j.shut)
 		cow_epoch_unprepare(st);
 	job_done(&j);

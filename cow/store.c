@@ -894,8 +894,9 @@ static int open_all(struct cow_store *st, const struct why *w)
 	atomic_store(&st->newest, st->last);
 	if (r == 0)
 		r = session_record(st, false);
-	if (r == 0 && st->oldest && h.clean)
-		r = epoch_open_internal(st); /* keeps this session's labels from the last one's */
+	/* Keeps this session's labels from the last one's, or from those of a revert that was cut off. */
+	if (r == 0 && st->oldest && (h.clean || (st->last->internal && revert_marked(st))))
+		r = epoch_open_internal(st);
 	if (r == 0)
 		r = revert_load(st); /* after that: it would refuse any opening */
 	return r < 0 ? say(w, r, "cannot start its store: %s", strerror(-r)) : 0;

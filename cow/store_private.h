@@ -178,7 +178,8 @@ bool gate_is_held(struct cow_store *st); /* by the coordinator's hold; gate.lock
 void gate_enter_wait(struct cow_store *st); /* cow_gate_enter, however long a hold lasts */
 
 /* revert.c */
-int revert_load(struct cow_store *st); /* find the marker of an unfinished one */
+int revert_load(struct cow_store *st);	  /* find the marker of an unfinished one */
+bool revert_marked(struct cow_store *st); /* there is one, whatever it says */
 /* The snapshot that may not be dropped now, 0: none. */
 uint64_t revert_pinned(struct cow_store *st);
 void revert_dropped(struct cow_store *st, uint64_t epoch); /* that snapshot went; no lock held */

@@ -295,6 +295,18 @@ static bool looks_like(struct model *m, const struct tree *t)
 	return same;
 }
 
+/* Somebody goes on with the tree as he finds it. That costs no snapshot (I-3), and none shows it. */
+static void use(struct model *m, unsigned to, const char *when)
+{
+	m->h.n_drops = 0;
+	cr_assert_eq(harness_place_all(&m->h), 0);
+	world_rescan(m->w);
+	change(m, 60);
+	for (unsigned k = 0; k <= to; k++)
+		compare(m, k, when);
+	world_close_files(m->w);
+}
+
 static void die_in_it(struct model *m, uint64_t epoch, unsigned nth)
 {
 	int r;
@@ -355,11 +367,97 @@ Test(cow_revert, killed_before_any_operation_it_is_continued)
 				  "seed %llu, %s: half done, and nobody knows",
 				  (unsigned long long)m->seed, when);
 		tree_done(&before);
+		if (rnd(m, 2)) /* not gone on with, since something was in its way */
+			use(m, to, when);
 		cr_assert_eq(revert(m, m->snaps[to].epoch), 0, "seed %llu, %s",
 			     (unsigned long long)m->seed, when);
 		check(m, to, when);
 	}
 	cr_assert_gt(killed, rounds / 2);
+	finish(m);
+	free(m);
+	m = NULL;
+	assert_no_leaks();
+}
+
+/* From the moment on when the mark is taken away, or says that it stopped; that is what ends a revert. */
+static struct {
+	unsigned die_at;  /* the operation, 1: the first */
+	unsigned fail_at; /* one of its renames and the like fails; 0: none */
+	bool ends;
+} end;
+
+static int at_the_end(void *userdata, enum cow_file_op op, int fd, const char *path, size_t len)
+{
+	unsigned fails = FAULT_OP(COW_OP_RENAME) | FAULT_OP(COW_OP_LINK) | FAULT_OP(COW_OP_ATTR);
+
+	(void)userdata;
+	(void)fd;
+	(void)len;
+	if (path && strcmp(path, "revert") == 0 && (op == COW_OP_UNLINK || op == COW_OP_OPEN))
+		end.ends = true;
+	if (end.ends && FAULT_CHANGES & FAULT_OP(op) && --end.die_at == 0)
+		_exit(FAULT_CRASHED);
+	return fails & FAULT_OP(op) && end.fail_at && --end.fail_at == 0 ? -EIO : 0;
+}
+
+static void die_at_its_end(struct model *m, uint64_t epoch, unsigned nth, unsigned fail_at)
+{
+	int r;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	r = harness_open(&m->h);
+	if (r < 0)
+		_exit(2);
+	cow_epoch_settle(m->h.st); /* its thread must not meet the hook */
+	end.die_at = nth;
+	end.fail_at = fail_at;
+	cow_file_set_hook(at_the_end, NULL);
+	r = revert(m, epoch);
+	_exit(r < 0 ? 3 : 0);
+}
+
+/* What the revert did has another label than what comes after it, whenever the daemon dies. */
+Test(cow_revert, killed_at_its_end_it_costs_no_snapshot)
+{
+	struct model *m = malloc(sizeof(*m));
+	unsigned rounds = harness_steps(sanitized ? 24 : 60), killed = 0, stopped = 0;
+	struct world_options o = { .max_names = 60 };
+	char when[64];
+
+	start(m, "killed_at_its_end_it_costs_no_snapshot", NULL, &o);
+	for (unsigned i = 0; i < rounds; i++) {
+		unsigned to;
+		int status;
+		pid_t pid;
+
+		history(m);
+		to = (unsigned)rnd(m, m->n_snaps);
+		snprintf(when, sizeof(when), "end %u", i);
+		world_close_files(m->w);
+		cr_assert_eq(harness_close(&m->h, false), 0);
+		pid = fork();
+		cr_assert_geq(pid, 0);
+		if (pid == 0)
+			die_at_its_end(m, m->snaps[to].epoch, 1 + i / 2 % 6,
+				       i % 2 ? 4 + (unsigned)rnd(m, 20) : 0);
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		cr_assert(WIFEXITED(status) && WEXITSTATUS(status) != 2, "seed %llu, %s: status %x",
+			  (unsigned long long)m->seed, when, status);
+		killed += WEXITSTATUS(status) == FAULT_CRASHED;
+		reopen(m);
+		stopped += cow_revert_pending(m->h.st) && !cow_revert_cut_off(m->h.st);
+		while (m->n_snaps > to + 1)
+			forget(m, m->n_snaps - 1);
+		for (unsigned k = 0; k <= to; k++)
+			compare(m, k, when);
+		use(m, to, when);
+		cr_assert_eq(revert(m, m->snaps[to].epoch), 0, "seed %llu, %s",
+			     (unsigned long long)m->seed, when);
+		check(m, to, when);
+	}
+	cr_assert_gt(killed, rounds / 4);
+	cr_assert_gt(stopped, rounds / 8);
 	finish(m);
 	free(m);
 	m = NULL;
