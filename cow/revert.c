@@ -1277,8 +1277,10 @@ static int check_newer(struct cow_store *st, uint64_t epoch, bool force, bool cl
 }
 
 /* From here on changes of others are turned away, and no snapshot is opened. */
-static int shut(struct cow_store *st, uint64_t epoch, bool force)
+static int shut(struct job *j, bool force)
 {
+	const struct cow_revert_hooks *h = j->hooks;
+	struct cow_store *st = j->st;
 	bool persistent;
 	int r;
 
@@ -1286,7 +1288,9 @@ static int shut(struct cow_store *st, uint64_t epoch, bool force)
 	if (r < 0)
 		return r;
 	gate_exclusive(st);
-	r = check_newer(st, epoch, force, true, &persistent);
+	r = h && h->may_begin ? h->may_begin(h->userdata) : 0;
+	if (r == 0)
+		r = check_newer(st, j->epoch, force, true, &persistent);
 	gate_exclusive_end(st);
 	return r;
 }
@@ -1474,7 +1478,7 @@ static int begin(struct job *j, bool force, bool again)
 		r = check_unseen(j);
 	if (r == 0) {
 		j->shut = true;
-		r = shut(st, j->epoch, force);
+		r = shut(j, force);
 	}
 	if (r < 0)
 		return r;

@@ -32,6 +32,9 @@ struct cow_revert_info {
 
 /* What the side above has in its memory. All are called by the thread that reverts; NULL: not wanted. */
 struct cow_revert_hooks {
+	/* With the gate closed, when it alone can still refuse: 0, or a -errno that cow_revert answers with. No lock of
+	 * ours is held; may not wait. */
+	int (*may_begin)(void *userdata);
 	/* Nothing can be refused any more: changes of others are turned away from here on. */
 	void (*begun)(void *userdata);
 	/* Inside the gate, around the call that takes a name away: `dir_fd` is any descriptor of directory `dir`. Each
@@ -52,8 +55,8 @@ struct cow_revert_hooks {
  * @force  also when newer snapshots are in use
  * Returns 0: the tree is the snapshot, on disk, too. Refused, nothing touched, state as before: -EINPROGRESS one is running,
  * or one to another snapshot stopped; -ENOENT no such snapshot; -EOPNOTSUPP it is not persistent; -EBUSY a newer one is in use or
- * being created; -ESTALE something was changed while no daemon watched, so that what it was is not known (info says
- * what). Anything else: STOPPED, partly done; -ECANCELED by cow_revert_stop.
+ * being created, or what may_begin said; -ESTALE something was changed while no daemon watched, so that what it was is not
+ * known (info says what). Anything else: STOPPED, partly done; -ECANCELED by cow_revert_stop.
  */
 int cow_revert(struct cow_store *st, uint64_t epoch, bool force,
 	       const struct cow_revert_hooks *hooks);

@@ -49,6 +49,15 @@ struct fs_revert {
 
 /* ---- what the store tells ---- */
 
+/* X-10, volume-in-use, once more: an open is no change, so that the gate does not keep it out; one that was answered before it
+ * closed is counted now. Whoever opens later finds a tree that is being reverted. */
+static int on_may_begin(void *userdata)
+{
+	struct fs_revert *rv = userdata;
+
+	return !rv->force && fs_handles_live(rv->fs) ? -EBUSY : 0;
+}
+
 static void on_begun(void *userdata)
 {
 	struct fs_revert *rv = userdata;
@@ -212,6 +221,7 @@ static void *revert_thread(void *arg)
 {
 	struct fs_revert *rv = arg;
 	const struct cow_revert_hooks hooks = {
+		.may_begin = on_may_begin,
 		.begun = on_begun,
 		.name_goes = on_name_goes,
 		.name_gone = on_name_gone,
