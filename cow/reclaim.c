@@ -52,7 +52,7 @@ struct job {
 /* ---- graveyard ---- */
 
 /* Does any snapshot still know a name of this inode? */
-static bool has_names(struct cow_store *st, uint64_t target)
+bool reclaim_has_names(struct cow_store *st, uint64_t target)
 {
 	uint8_t key[COW_KEY_MAX];
 	size_t len = cow_key_back_prefix(key, target);
@@ -70,7 +70,7 @@ static void bury_linked(struct cow_store *st, int dir_fd, const char *name, uint
 	gate_exclusive(st); /* nobody removes another name of it now and counts on our link */
 	while (r == 1)
 		r = preserve_settle(st, preserve_attr(st, ci, fd));
-	if (r == 0 && (dir_fd != st->grave_fd || !has_names(st, ino)))
+	if (r == 0 && (dir_fd != st->grave_fd || !reclaim_has_names(st, ino)))
 		cow_file_unlinkat(dir_fd, name, 0);
 	gate_exclusive_end(st);
 	cow_inode_put(st, ci);
@@ -84,7 +84,7 @@ static void bury(struct cow_store *st, uint64_t ino)
 	grave_name(name, ino);
 	if (cow_file_statx(st->grave_fd, name, &sx) < 0)
 		return;
-	if (has_names(
+	if (reclaim_has_names(
 		    st,
 		    ino)) /* asked last: what we saw in the graveyard had its name recorded before */
 		return;

@@ -262,12 +262,16 @@ static int open_inode(struct job *j, uint64_t ino)
 
 enum how { HOW_UNLINK, HOW_RMDIR, HOW_BURY };
 
-static int bury(struct job *j, int dir_fd, const char *name, uint64_t ino, bool is_dir)
+static int bury(struct job *j, int dir_fd, const char *name, const struct statx *sx)
 {
+	bool is_dir = S_ISDIR(sx->stx_mode);
 	char grave[24];
 	int r;
 
-	grave_name(grave, ino);
+	/* A younger link to what has kept all its own names: nobody would take it out of the graveyard. */
+	if (!is_dir && sx->stx_nlink > 1 && !reclaim_has_names(j->st, sx->stx_ino))
+		return cow_file_unlinkat(dir_fd, name, 0);
+	grave_name(grave, sx->stx_ino);
 	atomic_store(&j->st->grave_used, true); /* first: a view must not miss it */
 	r = cow_file_renameat(dir_fd, name, j->st->grave_fd, grave, RENAME_NOREPLACE);
 	if (r == -EEXIST && !is_dir) /* another of its names waits there already */
@@ -285,7 +289,7 @@ static int drop_below(struct job *j, uint64_t dir, int dir_fd, const char *name,
 	if (r < 0)
 		return r;
 	if (how == HOW_BURY)
-		return bury(j, dir_fd, name, sx->stx_ino, S_ISDIR(sx->stx_mode));
+		return bury(j, dir_fd, name, sx);
 	return cow_file_unlinkat(dir_fd, name, how == HOW_RMDIR ? AT_REMOVEDIR : 0);
 }
 
@@ -295,8 +299,13 @@ static int drop_name(struct job *j, uint64_t dir, int dir_fd, const char *name,
 {
 	CLEANUP(close_p) int fd = cow_file_openat(dir_fd, name, O_PATH | O_NOFOLLOW, 0);
 	const struct cow_revert_hooks *h = j->hooks;
-	int r = fd < 0 ? fd : enter(j);
+	struct statx now;
+	int r = fd < 0 ? fd : cow_file_statx(fd, "", &now);
 
+	if (r == 0 && now.stx_ino != sx->stx_ino)
+		r = -ESTALE; /* by somebody below the mount: it is not what we found should go */
+	if (r == 0)
+		r = enter(j);
 	if (r < 0)
 		return failed(j, dir_fd, name, r);
 	if (h && h->name_goes)
@@ -1455,10 +1464,26 @@ static int end(struct job *j, int r)
 	return r;
 }
 
+/* What was said before holds on; but of what was changed unseen the first is told. */
+static void refuse(struct cow_store *st, const struct cow_revert_info *before, int r)
+{
+	struct cow_revert_info now;
+
+	ulock_lock(&st->revert_lock);
+	now = st->revert;
+	st->revert = *before;
+	if (r == -ESTALE) {
+		st->revert.error = now.error;
+		memcpy(st->revert.why, now.why, sizeof(now.why));
+	}
+	ulock_unlock(&st->revert_lock);
+}
+
 /* 0, and the state is RUNNING; or nothing was touched. */
 static int begin(struct job *j, bool force, bool again)
 {
 	struct cow_store *st = j->st;
+	struct cow_revert_info before;
 	bool persistent = true;
 	int r;
 
@@ -1470,9 +1495,8 @@ static int begin(struct job *j, bool force, bool again)
 	if (r < 0)
 		return r;
 	ulock_lock(&st->revert_lock);
-	st->revert = (struct cow_revert_info){ .state = st->revert.state,
-					       .epoch = st->revert.epoch };
-	memcpy(st->revert.id, j->view->e->snap.id, sizeof(st->revert.id));
+	before = st->revert;
+	st->revert = (struct cow_revert_info){ .state = before.state };
 	ulock_unlock(&st->revert_lock);
 	if (!again)
 		r = check_unseen(j);
@@ -1480,11 +1504,13 @@ static int begin(struct job *j, bool force, bool again)
 		j->shut = true;
 		r = shut(j, force);
 	}
-	if (r < 0)
-		return r;
-	r = write_marker(st, j->view->e, again);
+	if (r == 0) {
+		r = write_marker(st, j->view->e, again);
+		if (r < 0)
+			reopen_gate(st, !again);
+	}
 	if (r < 0) {
-		reopen_gate(st, !again);
+		refuse(st, &before, r);
 		return r;
 	}
 	set_state(st, COW_REVERT_RUNNING, j->view->e);

@@ -219,6 +219,8 @@ struct epoch *reclaim_next_locked(struct cow_store *st); /* to be settled next, 
 void reclaim_stop(struct cow_store *st);
 void reclaim_trash(struct cow_store *st, bool alone);
 int reclaim_wipe(struct cow_store *st); /* no epoch lives: forget everything */
+/* Does any snapshot know a name of this inode that it has lost since, so that it must wait in the graveyard? */
+bool reclaim_has_names(struct cow_store *st, uint64_t ino);
 
 #define HOLE_LEVELS 5
 extern const unsigned hole_levels[HOLE_LEVELS]; /* preserve.c: 0 first */
