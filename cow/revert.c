@@ -58,8 +58,10 @@ struct job {
 	size_t n_locked;
 	struct touched_inode *lost; /* had a name in the snapshot, and no record leads there */
 	size_t n_lost;
-	uint8_t *live, *want; /* RUN_CLUSTERS each */
-	bool shut;	      /* shut() was called, which prepares an epoch */
+	bool passed_by; /* a directory that may not be read, when they were looked for; */
+	char passed_why[COW_REVERT_WHY_MAX]; /* the first, in words */
+	uint8_t *live, *want;		     /* RUN_CLUSTERS each */
+	bool shut;			     /* shut() was called, which prepares an epoch */
 };
 
 /* ---- telling ---- */
@@ -368,9 +370,19 @@ static int names_read(int dir_fd, struct names *ret)
 	return -errno;
 }
 
-static int read_born_dir(struct job *j, int fd, struct names *ret)
+/* Only of one that lets us see what its names stand for, too. */
+static int names_read_all(int fd, struct names *ret)
 {
-	int r = names_read(fd, ret), e;
+	struct statx sx;
+	int r = cow_file_statx(fd, ".", &sx);
+
+	return r < 0 ? r : names_read(fd, ret);
+}
+
+/* The same; an owner lets himself in. */
+static int names_read_own(struct job *j, int fd, struct names *ret)
+{
+	int r = names_read_all(fd, ret), e;
 
 	if (r != -EACCES)
 		return r;
@@ -379,7 +391,7 @@ static int read_born_dir(struct job *j, int fd, struct names *ret)
 		return e;
 	e = let_in(j, fd);
 	leave(j);
-	return e ? names_read(fd, ret) : r;
+	return e ? names_read_all(fd, ret) : r;
 }
 
 /* A directory that the snapshot never saw: what is in it goes first. */
@@ -391,7 +403,7 @@ static int empty_born_dir(struct job *j, int dir_fd, const char *name, uint64_t 
 	struct statx sx;
 	int r, all = 0;
 
-	r = fd < 0 ? fd : depth > DEPTH_MAX ? -ELOOP : read_born_dir(j, fd, &l);
+	r = fd < 0 ? fd : depth > DEPTH_MAX ? -ELOOP : names_read_own(j, fd, &l);
 	if (r < 0)
 		return failed(j, dir_fd, name, r);
 	for (size_t i = 0; i < l.n; i++) {
@@ -952,13 +964,30 @@ static int restore_lost(struct job *j, int dir_fd, const char *name, struct touc
 	return r;
 }
 
+/* The first of them is named, should something be missing in the end. */
+static int pass_by(struct job *j, int dir_fd)
+{
+	struct cow_store *st = j->st;
+	char path[COW_REVERT_WHY_MAX - 100];
+
+	if (j->passed_by)
+		return 0;
+	j->passed_by = true;
+	path_of(st, dir_fd, "", path, sizeof(path));
+	snprintf(j->passed_why, sizeof(j->passed_why), "%s: %s", path, reason(-EACCES));
+	return 0;
+}
+
 /* Through all of the tree: there are few of them, but nothing says where. One that is nowhere had no name in the snapshot
- * either, it was open and no more: a name that went since is on record, and was put back or complained of. */
+ * either, it was open and no more: a name that went since is on record, and was put back or complained of. A directory that is
+ * another's and that we may not read is passed by: trying again would find the same. */
 static int search(struct job *j, int dir_fd, unsigned depth)
 {
 	CLEANUP(names_done) struct names l = { 0 };
-	int r = depth > DEPTH_MAX ? -ELOOP : names_read(dir_fd, &l);
+	int r = depth > DEPTH_MAX ? -ELOOP : names_read_own(j, dir_fd, &l);
 
+	if (r == -EACCES)
+		return pass_by(j, dir_fd);
 	if (r < 0)
 		return failed(j, dir_fd, "", r);
 	for (size_t i = 0; i < l.n && j->n_lost && r >= 0; i++) {
@@ -982,6 +1011,22 @@ static int search(struct job *j, int dir_fd, unsigned depth)
 	return r < 0 ? r : 0;
 }
 
+/* what is then still lost may lie in what was passed by. Or it was open and no more; that cannot be told. */
+static void leave_out(struct job *j)
+{
+	struct cow_store *st = j->st;
+
+	if (!j->passed_by || !j->n_lost)
+		return;
+	ulock_lock(&st->revert_lock);
+	st->revert.left_out = j->n_lost;
+	if (!st->revert.error) {
+		st->revert.error = -EACCES;
+		memcpy(st->revert.why, j->passed_why, sizeof(st->revert.why));
+	}
+	ulock_unlock(&st->revert_lock);
+}
+
 static int deepest_first(const void *x, const void *y)
 {
 	const struct locked *a = x, *b = y;
@@ -999,6 +1044,7 @@ static int restore_all(struct job *j)
 	}
 	if (r >= 0 && j->n_lost)
 		r = search(j, j->st->below_fd, 0);
+	leave_out(j);
 	for (size_t i = 0; r >= 0 && i < j->n_opened; i++)
 		r = restore_inode(j, j->opened[i], false, false);
 	if (j->n_locked)
@@ -1080,7 +1126,7 @@ static int check_entry(struct job *j, int dir_fd, const char *name, unsigned dep
 	int r = cow_file_statx(dir_fd, name, &sx);
 
 	if (r < 0 || !stat_is_ours(j->st, &sx))
-		return r == -ENOENT ? 0 : r;
+		return r == -ENOENT || r == -EACCES ? 0 : r; /* as in check_dir */
 	if (!born(j, sx.stx_ino) && view_check_inode(j->view, sx.stx_ino, &sx) < 0)
 		return failed(j, dir_fd, name, -ESTALE);
 	if (!S_ISDIR(sx.stx_mode))
@@ -1549,8 +1595,15 @@ int cow_revert(struct cow_store *st, uint64_t epoch, bool force,
 		cow_epoch_unprepare(st);
 	job_done(&j);
 	ulock_lock(&st->revert_lock);
-	if (begun && r == 0)
-		st->revert = (struct cow_revert_info){ 0 };
+	if (begun && r == 0) {
+		struct cow_revert_info none = { .left_out = st->revert.left_out };
+
+		if (none.left_out) {
+			none.error = st->revert.error;
+			memcpy(none.why, st->revert.why, sizeof(none.why));
+		}
+		st->revert = none;
+	}
 	st->revert_busy = false;
 	ulock_unlock(&st->revert_lock);
 	return r;

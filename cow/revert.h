@@ -26,6 +26,7 @@ struct cow_revert_info {
 	char id[COW_UUID_LEN + 1];    /* of the snapshot */
 	uint64_t done, total;	      /* steps: names and inodes; total 0: not known yet */
 	uint64_t failures;	      /* steps that could not be done */
+	uint64_t left_out;	      /* when it is over: inodes not found */
 	int error;		      /* -errno of the first, 0: none */
 	char why[COW_REVERT_WHY_MAX]; /* the first, in words: path and reason; "" none */
 };
@@ -53,10 +54,11 @@ struct cow_revert_hooks {
  * the gate closed, so that no change of others is inside. Snapshots newer than `epoch` are dropped and reported through
  * on_drop with COW_DROP_REQUEST.
  * @force  also when newer snapshots are in use
- * Returns 0: the tree is the snapshot, on disk, too. Refused, nothing touched, state as before: -EINPROGRESS one is running,
- * or one to another snapshot stopped; -ENOENT no such snapshot; -EOPNOTSUPP it is not persistent; -EBUSY a newer one is in use or
- * being created, or what may_begin said; -ESTALE something was changed while no daemon watched, so that what it was is not
- * known (info says what). Anything else: STOPPED, partly done; -ECANCELED by cow_revert_stop.
+ * Returns 0: the tree is the snapshot, on disk, too; info may say what was left out. Refused, nothing touched, state as before:
+ * -EINPROGRESS one is running, or one to another snapshot stopped; -ENOENT no such snapshot; -EOPNOTSUPP it is not
+ * persistent; -EBUSY a newer one is in use or being created, or what may_begin said; -ESTALE something was changed while no
+ * daemon watched, so that what it was is not known (info says what). Anything else: STOPPED, partly done; -ECANCELED by
+ * cow_revert_stop.
  */
 int cow_revert(struct cow_store *st, uint64_t epoch, bool force,
 	       const struct cow_revert_hooks *hooks);

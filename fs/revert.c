@@ -205,10 +205,20 @@ static int check_mounts(const struct fs *fs)
 	return r;
 }
 
+static void say_done(const struct cow_revert_info *info, uint64_t epoch)
+{
+	log_info("the tree was reverted to snapshot epoch %llu", (unsigned long long)epoch);
+	if (info->left_out)
+		log_warn(
+			"%llu changed files were not found and stay as they are; they may lie where "
+			"umbrafs may not look: %s",
+			(unsigned long long)info->left_out, LOG_QUOTE(info->why));
+}
+
 static void say(const struct cow_revert_info *info, uint64_t epoch, int r)
 {
 	if (r == 0)
-		log_info("the tree was reverted to snapshot epoch %llu", (unsigned long long)epoch);
+		say_done(info, epoch);
 	else if (info->state == COW_REVERT_STOPPED)
 		log_error("the revert to snapshot %s is not finished (%llu of it failed): %s",
 			  info->id, (unsigned long long)info->failures, LOG_QUOTE(info->why));

@@ -248,9 +248,48 @@ t_ok "the tree stays" same_tree "$T_TMP/copy-many" "$dir"
 t_ok "unprotect at the end" umbra unprotect "$dir"
 t_ok "the store is gone" test ! -e "$dir/.umbra"
 
+# ---- what others keep to themselves (X-10)
+# A tree of an ordinary user's with two directories of root's: one that he may not read, and one that he may only pass through.
+make_foreign_tree() {
+	local d=$1
+
+	mkdir -p "$d/sub" "$d/empty" "$d/secret/below" "$d/through"
+	echo one >"$d/sub/a" && ln "$d/sub/a" "$d/sub/b"
+	echo two >"$d/through/c" && ln "$d/through/c" "$d/sub/d"
+	chown -R "$U_UID:$U_GID" "$d" && chown -R 0:0 "$d/secret" "$d/through" && chown "$U_UID" "$d/through/c"
+	chmod 0700 "$d/secret" && chmod 0711 "$d/through"
+}
+
+# The name of FILE that is on record goes, with the snapshot that knew it, and then FILE changes by another: nothing leads there.
+lose() {
+	local d=$1 name=$2 file=$3
+
+	echo more >>"$d/$name" && rm "$d/$name" && u_snap "at-${file##*/}" "$d" && u_delete "before-${file##*/}" --for "$d" &&
+		echo changed >"$d/$file"
+}
+
+if [ -n "${U_FOREIGN-}" ]; then
+	t_ok "protect a tree with directories of others" umbra protect "$U_FOREIGN"
+	t_cleanup sh -c "umbra unprotect --force '$U_FOREIGN' 2>/dev/null || true"
+	t_ok "a snapshot" u_snap before-a "$U_FOREIGN"
+	t_ok "a file that no record leads to" lose "$U_FOREIGN" sub/b sub/a
+	t_ok "a revert passes by what may not be read" umbra revert -y at-a "$U_FOREIGN"
+	t_is "and finds the file where it may" "$(tr '\n' ' ' <"$U_FOREIGN/sub/a")" "one more "
+	t_ok "delete it" u_delete at-a --for "$U_FOREIGN"
+	t_ok "another snapshot" u_snap before-c "$U_FOREIGN"
+	t_ok "one where nobody may look" lose "$U_FOREIGN" sub/d through/c
+	t_ok "X-10: the revert comes to its end" umbra revert -y at-c "$U_FOREIGN"
+	t_is "what it cannot do is left out" "$(cat "$U_FOREIGN/through/c")" changed
+	t_is "nothing is left to be done" "$(umbra status --json | u_json "[t for t in j['trees'] if t['path'] == '$U_FOREIGN'][0]['revert']")" None
+	t_ok "snapshots are made again" u_snap after "$U_FOREIGN"
+	t_ok "the tree of others is unprotected" umbra unprotect "$U_FOREIGN"
+fi
+
 if [ -n "$root" ] && [ -z "${U_INNER-}" ]; then
 	if u_user; then
 		u_programs "$T_TMP/user"
+		make_foreign_tree "$U_HOME/foreign"
+		export U_FOREIGN=$U_HOME/foreign
 		export UMBRA_BUILD=$T_TMP/user/build UMBRA_SOURCE=$T_TMP/user/src U_INNER=1
 		t_import "as $U_USER" u_as_user bash "$UMBRA_SOURCE/tests/integration/revert.sh"
 	else

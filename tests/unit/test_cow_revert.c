@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Single cases of a revert; what it makes of any tree is in tests/crash/test_cow_revert.c. */
+#include <dirent.h>
+
 #include "cow/file.h"
 #include "cow/revert.h"
 #include "cow/store_private.h"
@@ -192,7 +194,7 @@ static bool same(struct cow_revert_info a, struct cow_revert_info b)
 {
 	return a.state == b.state && a.epoch == b.epoch && strcmp(a.id, b.id) == 0 &&
 	       a.done == b.done && a.total == b.total && a.failures == b.failures &&
-	       a.error == b.error && strcmp(a.why, b.why) == 0;
+	       a.left_out == b.left_out && a.error == b.error && strcmp(a.why, b.why) == 0;
 }
 
 /* a refusal touches nothing, nor what is said of a revert that stopped. */
@@ -225,5 +227,100 @@ Test(cow_revert, a_refusal_leaves_what_was_said)
 	cr_assert_eq(revert(s), 0);
 	cr_assert(live_is("file", "old"));
 	cr_assert(is_over());
+	assert_no_leaks();
+}
+
+/* ---- what may not be read ---- */
+
+static uint64_t closed; /* a directory */
+
+static int keep_out(void *userdata, enum cow_file_op op, int fd, const char *path, size_t len)
+{
+	struct stat st;
+
+	(void)userdata;
+	(void)len;
+	return op == COW_OP_OPEN && !path && fstat(fd, &st) == 0 && st.st_ino == closed ? -EACCES
+											: 0;
+}
+
+static const char *first, *last; /* as who reads their directory meets them */
+
+static void two_dirs(void)
+{
+	CLEANUP(closedir_p) DIR *d = NULL;
+	const struct dirent *e;
+
+	deed_mkdir(&h, "one");
+	deed_mkdir(&h, "two");
+	first = last = NULL;
+	d = opendir(h.dir);
+	cr_assert(d);
+	while ((e = readdir(d))) {
+		const char *name = strcmp(e->d_name, "one") == 0 ? "one" : "two";
+
+		if (strcmp(e->d_name, name) != 0)
+			continue;
+		first = first ? first : name;
+		last = name;
+	}
+	closed = deed_ino(&h, first);
+}
+
+/* A file with one name left, to which no record leads: the one that was on record went, with its snapshot. */
+static uint64_t lose(const char *left)
+{
+	const char *gone = "gone";
+	uint64_t older, s;
+
+	deed_create(&h, left, "old");
+	deed_link(&h, left, gone);
+	older = deed_snapshot(&h);
+	harness_place_set(&h, deed_ino(&h, gone), deed_ino(&h, "."), gone);
+	deed_write(&h, gone, 0, "mid");
+	deed_unlink(&h, gone);
+	s = deed_snapshot(&h);
+	deed_drop(&h, older);
+	cr_assert_eq(harness_store_entries(&h, "grave"), 0);
+	deed_write(&h, left, 0, "new");
+	return s;
+}
+
+/* who looks for it in all the tree passes by what he may not read. */
+Test(cow_revert, a_directory_that_may_not_be_read_is_passed_by)
+{
+	char left[64];
+	uint64_t s;
+
+	two_dirs();
+	snprintf(left, sizeof(left), "%s/left", last);
+	s = lose(left);
+	cow_file_set_hook(keep_out, NULL);
+	cr_assert_eq(revert(s), 0, "%s", told().why);
+	cow_file_set_hook(NULL, NULL);
+	cr_assert(is_over());
+	cr_assert_eq(told().left_out, 0);
+	cr_assert(live_is(left, "mid"));
+	assert_no_leaks();
+}
+
+/* and what may be in it is left out; that is said, and the revert is over. */
+Test(cow_revert, what_may_be_where_nobody_may_look_is_left_out)
+{
+	char left[64];
+	uint64_t s;
+
+	two_dirs();
+	snprintf(left, sizeof(left), "%s/left", first);
+	s = lose(left);
+	cow_file_set_hook(keep_out, NULL);
+	cr_assert_eq(revert(s), 0, "%s", told().why);
+	cow_file_set_hook(NULL, NULL);
+	cr_assert(is_over());
+	cr_assert_eq(told().left_out, 1);
+	cr_assert(strstr(told().why, first), "%s", told().why);
+	cr_assert(live_is(left, "new"));
+	look_is(&h, s, left, "mid");
+	cr_assert_gt(deed_snapshot(&h), s);
 	assert_no_leaks();
 }
