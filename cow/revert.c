@@ -1207,10 +1207,12 @@ static int write_marker(struct cow_store *st, const struct epoch *e, bool again)
 }
 
 /* It ended with failures, and the tree is in use again: it goes on when somebody says so, not by itself at a start, which
- * would take away what was done meanwhile. In place, since a full disk may be the cause. */
+ * would take away what was done meanwhile. In place, since a full disk may be the cause; but for one that was just removed, which
+ * did not get to disk. */
 static void mark_stopped(struct cow_store *st, const struct epoch *e)
 {
-	CLEANUP(close_p) int fd = cow_file_openat(st->store_fd, MARKER, O_WRONLY | O_NOFOLLOW, 0);
+	CLEANUP(close_p)
+	int fd = cow_file_openat(st->store_fd, MARKER, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
 	char text[160];
 	int len = marker_text(e, MARKER_STOPPED, text, sizeof(text));
 	int r = fd < 0 ? fd : cow_file_pwrite_all(fd, text, (size_t)len, 0);
