@@ -177,7 +177,7 @@ bool gate_is_held(struct cow_store *st); /* by the coordinator's hold; gate.lock
 
 void gate_enter_wait(struct cow_store *st); /* cow_gate_enter, however long a hold lasts */
 
-/* revert.c */
+/* revert_marker.c */
 int revert_load(struct cow_store *st);	  /* find the marker of an unfinished one */
 bool revert_marked(struct cow_store *st); /* there is one, whatever it says */
 /* The snapshot that may not be dropped now, 0: none. */

@@ -36,7 +36,7 @@ int view_check_inode(const struct cow_view *v, uint64_t ino, const struct statx 
 int vnode_bare(struct cow_view *v, uint64_t ino, unsigned type, struct cow_vnode **ret);
 int view_is_store(const struct cow_vnode *dir, const char *name);
 
-/* vfile.c, for revert.c: a file by its number, the size at the epoch, and its live inode (any fd). */
+/* vfile.c, for revert_restore.c: a file by its number, the size at the epoch, and its live inode (any fd). */
 int vfile_open_inode(struct cow_view *v, uint64_t ino, uint64_t size, int fd,
 		     struct cow_vfile **ret);
 enum vfile_kind { VFILE_LIVE, VFILE_HOLE, VFILE_STORED };
