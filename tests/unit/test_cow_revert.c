@@ -230,6 +230,41 @@ Test(cow_revert, a_refusal_leaves_what_was_said)
 	assert_no_leaks();
 }
 
+/* ---- the marker ---- */
+
+static int fail_last_sync(void *userdata, enum cow_file_op op, int fd, const char *path, size_t len)
+{
+	bool *gone = userdata;
+
+	(void)fd;
+	(void)len;
+	if (op == COW_OP_UNLINK && path && strcmp(path, "revert") == 0)
+		*gone = true;
+	return *gone && op == COW_OP_SYNC ? -EIO : 0;
+}
+
+/* what was told is what the next start finds, also when the last thing of all failed: it stopped. */
+Test(cow_revert, a_marker_whose_removal_did_not_get_to_disk_is_there_again)
+{
+	bool gone = false;
+	uint64_t s;
+
+	deed_create(&h, "file", "old");
+	s = deed_snapshot(&h);
+	deed_write(&h, "file", 0, "new");
+	cow_file_set_hook(fail_last_sync, &gone);
+	cr_assert_eq(revert(s), -EIO);
+	cow_file_set_hook(NULL, NULL);
+	cr_assert(gone);
+	cr_assert_eq(told().state, COW_REVERT_STOPPED);
+	deed_reopen(&h);
+	cr_assert_eq(cow_revert_pending(h.st), s);
+	cr_assert_eq(cow_revert_cut_off(h.st), 0);
+	cr_assert_eq(revert(s), 0, "%s", told().why);
+	cr_assert(live_is("file", "old"));
+	assert_no_leaks();
+}
+
 /* ---- what may not be read ---- */
 
 static uint64_t closed; /* a directory */
