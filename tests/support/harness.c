@@ -80,12 +80,14 @@ void harness_place_del(struct harness *h, uint64_t ino, uint64_t parent, const c
 
 static void forget_places(struct harness *h)
 {
+	pthread_mutex_lock(&h->lock); /* a store just opened may be asking */
 	for (size_t i = 0; i < HARNESS_PLACES; i++)
 		for (struct harness_place *p = h->places[i], *next; p; p = next) {
 			next = p->next;
 			free(p);
 		}
 	memset(h->places, 0, sizeof(h->places));
+	pthread_mutex_unlock(&h->lock);
 }
 
 static int place_below(struct harness *h, int dir_fd, uint64_t parent)
