@@ -592,6 +592,7 @@ int coord_json_read_answer(const json_t *params, struct coord_answer *ret,
 	ret->allocated_bytes = read_count(&result, "allocated_bytes");
 	ret->max_bytes = read_count(&result, "max_bytes");
 	ret->count = read_count(&result, "count");
+	ret->uid = coord_param_int(&result, "uid", -1);
 	coord_json_read_revert(result.object, &ret->revert);
 	if (p.bad || result.bad) {
 		*ret_bad = p.bad ? p.bad : result.bad;

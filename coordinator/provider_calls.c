@@ -37,12 +37,8 @@ static void on_usage(void *data, struct coord_answer *a)
 {
 	struct coord_peer *peer = data;
 
-	if (a->error != UMBRA_OK || !peer->provider)
-		return;
-	peer->provider->tree.used_bytes = a->used_bytes;
-	peer->provider->tree.allocated_bytes = a->allocated_bytes;
-	peer->provider->tree.max_bytes = a->max_bytes;
-	peer->provider->tree.revert = a->revert;
+	if (a->error == UMBRA_OK && peer->provider)
+		coord_provider_usage(peer->provider, a);
 }
 
 /* The first question tells the provider that it is registered: the stream has no other first
@@ -195,6 +191,8 @@ void coord_call_provider_event(struct coord_peer *peer, json_t *params)
 		set_text(&tree->fault, text);
 	} else if (strcmp(event, "fault-cleared") == 0) {
 		set_text(&tree->fault, NULL);
+	} else if (strcmp(event, "owner") == 0) {
+		coord_provider_owner(peer->provider, coord_param_int(&p, "uid", -1));
 	} else if (strcmp(event, "revert") == 0) {
 		coord_json_read_revert(params, &tree->revert);
 	} else {

@@ -31,10 +31,7 @@ static void on_answer(void *data, struct coord_answer *answer)
 	if (answer->error == UMBRA_OK && r->ask == ASK_LIST && answer->list) {
 		coord_provider_update(a->provider, a->serial, answer->list);
 	} else if (answer->error == UMBRA_OK && r->ask == ASK_USAGE) {
-		a->provider->tree.used_bytes = answer->used_bytes;
-		a->provider->tree.allocated_bytes = answer->allocated_bytes;
-		a->provider->tree.max_bytes = answer->max_bytes;
-		a->provider->tree.revert = answer->revert;
+		coord_provider_usage(a->provider, answer);
 	}
 	if (--r->waiting == 0) {
 		void (*fn)(void *fn_data) = r->fn;

@@ -342,6 +342,23 @@ static void exchange(char **a, char **b)
 	*b = was;
 }
 
+void coord_provider_owner(struct coord_provider *p, int64_t uid)
+{
+	if (uid < 0 || uid >= UINT32_MAX || p->uid == (uid_t)uid)
+		return;
+	log_info("tree %s: belongs to user %u now", LOG_QUOTE(p->tree.path), (unsigned)uid);
+	p->uid = (uid_t)uid;
+}
+
+void coord_provider_usage(struct coord_provider *p, const struct coord_answer *a)
+{
+	p->tree.used_bytes = a->used_bytes;
+	p->tree.allocated_bytes = a->allocated_bytes;
+	p->tree.max_bytes = a->max_bytes;
+	p->tree.revert = a->revert;
+	coord_provider_owner(p, a->uid);
+}
+
 void coord_provider_update(struct coord_provider *p, uint64_t serial,
 			   struct coord_snapshot_list *list)
 {

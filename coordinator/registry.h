@@ -112,6 +112,7 @@ struct coord_answer {
 	uint64_t epoch;					 /* open; 0 if it did not say */
 	int64_t opened_ns;				 /* open; 0 if it did not say */
 	uint64_t used_bytes, allocated_bytes, max_bytes; /* usage */
+	int64_t uid;					 /* usage: the tree's owner; -1: it did not say */
 	struct coord_revert revert;			 /* usage */
 	struct coord_snapshot_list *list;		 /* list; NULL if it sent none; borrowed */
 	uint64_t count;					 /* diff */
@@ -200,6 +201,10 @@ bool coord_provider_has_name(const struct coord_provider *p, const char *name);
 size_t coord_provider_count(const struct coord_provider *p, bool client_accessible_only);
 struct coord_snapshot *coord_provider_by_epoch(struct coord_provider *p, uint64_t epoch);
 
+/* Bring a tree's figures, its owner and its revert up to date from a `usage` answer. */
+void coord_provider_usage(struct coord_provider *p, const struct coord_answer *a);
+/* Another owner (S-12), for what is asked from now on; nothing if it is no uid. */
+void coord_provider_owner(struct coord_provider *p, int64_t uid);
 /* Take the snapshot out of the list and free it. */
 void coord_provider_remove(struct coord_provider *p, struct coord_snapshot *sn);
 /* Make it known; taken. Lists are in the order of epochs. */

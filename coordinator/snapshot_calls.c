@@ -259,6 +259,16 @@ static void ask_provider(struct coord_peer *peer, struct coord_provider *p,
 		peer->cancel = cancel_pending;
 }
 
+/* umbrafs mounts with its own rights at a place that the caller names, as mount(8) does for root, and brings back owners,
+ * modes and files that only root may give; and whoever hands in a /dev/fuse to be served may keep it, take requests
+ * before umbrafs does and answer as he likes. So only root and the user whose daemons these are may have it do so. A
+ * member of the group or a tree's owner would get another's rights (S-12 lets them see and delete); they have
+ * .snapshots and `umbra restore`. */
+static bool has_its_rights(const struct coord_peer *peer)
+{
+	return peer->uid == 0 || peer->uid == geteuid();
+}
+
 static void serve_snapshot(struct coord_peer *peer, json_t *params)
 {
 	struct coord_params p = { .object = params };
@@ -275,6 +285,12 @@ static void serve_snapshot(struct coord_peer *peer, json_t *params)
 	sn = find_snapshot(peer, id, &provider);
 	if (!sn) {
 		refuse_snapshot(peer);
+		return;
+	}
+	if (!has_its_rights(peer)) {
+		coord_peer_refuse(peer, UMBRA_E_ACCESS_DENIED,
+				  "snapshots here are served to root alone (try: .snapshots in the "
+				  "directory, umbra backup --in-place)");
 		return;
 	}
 	if (peer->call_fd < 0) {
@@ -315,15 +331,6 @@ static void diff(struct coord_peer *peer, json_t *params)
 
 /* ---- exposing (C-10) ---- */
 
-/* umbrafs mounts with its own rights at a place that the caller names, as mount(8) does for root, and brings back owners,
- * modes and files that only root may give: so only root and the user whose daemons these are may have it do so. A member of
- * the group or a tree's owner would get another's rights (S-12 lets them see and delete); they have `umbra mount` and
- * `umbra restore`. */
-static bool has_its_rights(const struct coord_peer *peer)
-{
-	return peer->uid == 0 || peer->uid == geteuid();
-}
-
 /* The snapshot that a call is about; NULL: answered. */
 static struct coord_snapshot *find_exposable(struct coord_peer *peer, const char *id,
 					     struct coord_provider **ret)
@@ -333,8 +340,9 @@ static struct coord_snapshot *find_exposable(struct coord_peer *peer, const char
 	if (!sn)
 		refuse_snapshot(peer);
 	else if (!has_its_rights(peer))
-		coord_peer_refuse(peer, UMBRA_E_ACCESS_DENIED,
-				  "snapshots here are exposed by root alone (try: umbra mount)");
+		coord_peer_refuse(
+			peer, UMBRA_E_ACCESS_DENIED,
+			"snapshots here are exposed by root alone (try: .snapshots in the directory)");
 	else
 		return sn;
 	return NULL;

@@ -51,6 +51,7 @@ struct fs {
 	uint64_t max_bytes;   /* of the store, 0: unlimited */
 	enum fs_shown shown;
 	time_t started;
+	void (*owner_changed)(void); /* told that the root has another owner, inside the gate; or NULL */
 	size_t orphans_max;	/* descriptors that nameless nodes may hold */
 	_Atomic size_t orphans; /* and hold; a counter, orders nothing */
 	size_t files_max;	/* descriptors for open files: the rest is for finding things */

@@ -279,6 +279,14 @@ static void on_drop(void *userdata, const struct cow_snapshot *snap, enum cow_dr
 	pthread_rwlock_unlock(&provider_lock);
 }
 
+static void on_owner_changed(void)
+{
+	pthread_rwlock_rdlock(&provider_lock);
+	if (the_provider)
+		fs_provider_owner_changed(the_provider);
+	pthread_rwlock_unlock(&provider_lock);
+}
+
 /* Returns the one before. */
 static struct fs_provider *set_provider(struct fs_provider *p)
 {
@@ -324,6 +332,7 @@ static int serve(struct fs *fs, const struct fs_options *opt, struct readiness *
 
 	sv.reclaim = fs_reclaim_start(fs, NODES_MAX);
 	set_provider(provider);
+	fs->owner_changed = on_owner_changed;
 	if (!sv.reclaim || !provider || pthread_create(&signals, NULL, signal_thread, &sv) != 0) {
 		report(rd, "out of memory");
 		stop_helpers(&sv);

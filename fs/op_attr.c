@@ -175,11 +175,16 @@ void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 static int set_owner(struct fs_change *c, struct cow_inode *ci, int fd)
 {
+	int r;
+
 	if (!(c->to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
 		return 0;
-	return cow_chown(c->fs->store, ci, fd,
-			 c->to_set & FUSE_SET_ATTR_UID ? c->attr.st_uid : (uid_t)-1,
-			 c->to_set & FUSE_SET_ATTR_GID ? c->attr.st_gid : (gid_t)-1);
+	r = cow_chown(c->fs->store, ci, fd,
+		      c->to_set & FUSE_SET_ATTR_UID ? c->attr.st_uid : (uid_t)-1,
+		      c->to_set & FUSE_SET_ATTR_GID ? c->attr.st_gid : (gid_t)-1);
+	if (r == 0 && c->node->root && c->fs->owner_changed)
+		c->fs->owner_changed();
+	return r;
 }
 
 /* The kernel has taken out of the mode what the caller may not set. */

@@ -385,14 +385,25 @@ static int cmd_open(struct fs_provider *p, const json_t *args, struct answer *a)
 	return r;
 }
 
+/* S-12: whose tree it is, not who serves it. */
+static json_int_t owner(const struct fs_provider *p)
+{
+	struct stat st = { .st_uid = geteuid() };
+
+	if (fstat(p->fs->below_fd, &st) < 0)
+		log_debug("fstat: %s", err_text(-errno));
+	fs_idmap_show(&st.st_uid, &st.st_gid);
+	return st.st_uid;
+}
+
 static int cmd_usage(struct fs_provider *p, struct answer *a)
 {
 	struct cow_usage use;
 
 	cow_store_usage(p->fs->store, &use);
-	a->result = json_pack("{s:I, s:I, s:I, s:o}", "used_bytes", (json_int_t)use.used_bytes,
+	a->result = json_pack("{s:I, s:I, s:I, s:I, s:o}", "used_bytes", (json_int_t)use.used_bytes,
 			      "allocated_bytes", (json_int_t)use.allocated_bytes, "max_bytes",
-			      (json_int_t)use.max_bytes, "revert", revert_json(p));
+			      (json_int_t)use.max_bytes, "uid", owner(p), "revert", revert_json(p));
 	return 0;
 }
 
@@ -471,6 +482,7 @@ static void on_revert_changed(void *userdata)
 	to_out(p, 0,
 	       item_new("ProviderEvent", 0,
 			json_pack("{s:s, s:o}", "event", "revert", "revert", revert_json(p)), -1));
+	fs_provider_owner_changed(p); /* perhaps it brought the former one back */
 }
 
 /* A revert is answered when it is over, from its own thread: nothing else waits for it. */
@@ -783,14 +795,9 @@ static void serve_connection(struct fs_provider *p, struct umbra_client *c)
 
 static int register_tree(struct fs_provider *p, struct umbra_client *c)
 {
-	struct stat st = { .st_uid = geteuid() };
-	json_t *params;
+	json_t *params = json_pack("{s:o, s:I, s:o}", "tree", tree_json(p), "uid", owner(p),
+				   "snapshots", snapshots_json(p));
 
-	if (fstat(p->fs->below_fd, &st) < 0) /* S-12: whose tree it is, not who serves it */
-		log_debug("fstat: %s", err_text(-errno));
-	fs_idmap_show(&st.st_uid, &st.st_gid);
-	params = json_pack("{s:o, s:I, s:o}", "tree", tree_json(p), "uid", (json_int_t)st.st_uid,
-			   "snapshots", snapshots_json(p));
 	return params ? umbra_subscribe(c, "RegisterProvider", params) : -ENOMEM;
 }
 
@@ -880,6 +887,13 @@ void fs_provider_dropped(struct fs_provider *p, const struct cow_snapshot *snap,
 
 	to_slow(p, item_new("!forget", 0, json_string(snap->name), -1));
 	to_out(p, 0, item_new("ProviderEvent", 0, params, -1));
+}
+
+void fs_provider_owner_changed(struct fs_provider *p)
+{
+	to_out(p, 0,
+	       item_new("ProviderEvent", 0,
+			json_pack("{s:s, s:I}", "event", "owner", "uid", owner(p)), -1));
 }
 
 struct fs_provider *fs_provider_start(struct fs *fs, const char *socket)

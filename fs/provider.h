@@ -23,4 +23,7 @@ void fs_provider_stop(struct fs_provider *p);
 void fs_provider_dropped(struct fs_provider *p, const struct cow_snapshot *snap,
 			 enum cow_drop_cause cause);
 
+/* fs.owner_changed (S-12): whose tree it is decides who may do what with its snapshots. */
+void fs_provider_owner_changed(struct fs_provider *p);
+
 #endif

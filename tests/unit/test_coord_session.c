@@ -375,7 +375,7 @@ Test(coord_session, contexts_have_the_attributes_of_section_6)
 	assert_no_leaks();
 }
 
-Test(coord_session, context_all_starts_no_set_and_is_for_the_privileged)
+Test(coord_session, context_all_starts_no_set_and_is_for_owners_too)
 {
 	struct world *w = world_new();
 	struct coord_session *s, *t;
@@ -385,9 +385,10 @@ Test(coord_session, context_all_starts_no_set_and_is_for_the_privileged)
 	REFUSED(coord_session_start_set(s, &f), UMBRA_E_BAD_STATE); /* C-1 */
 	t = coord_session_new(&w->core, 1, 1000, false);	    /* owner of tree 0 */
 	MUST(coord_session_initialize(t, false, &f));
-	REFUSED(coord_session_set_context(t, "all", false, false, &f), UMBRA_E_ACCESS_DENIED);
 	REFUSED(coord_session_set_context(t, "no such", false, false, &f),
 		UMBRA_E_UNSUPPORTED_CONTEXT);
+	MUST(coord_session_set_context(t, "all", false, false, &f)); /* S-12: of his trees */
+	REFUSED(coord_session_start_set(t, &f), UMBRA_E_BAD_STATE);
 	world_done(w);
 	assert_no_leaks();
 }
