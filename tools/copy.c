@@ -14,14 +14,15 @@
 #include <unistd.h>
 
 #include "cow/base/cleanup.h"
+#include "tools/copy_private.h"
 
 #define CHUNK_BYTES (4u << 20)
 #define TRIES 100
 
 #define PROC_FD_SIZE 40
 
-/* A name by which the xattr calls reach what an O_PATH descriptor stands for, links included: the
- * kernel stops at the magic link's own target (proc_pid_fd(5)). */
+/* A name by which calls without a descriptor reach what an O_PATH descriptor stands for, links included:
+ * the kernel stops at the magic link's own target (proc_pid_fd(5)). */
 static char *proc_fd(char buf[PROC_FD_SIZE], int fd)
 {
 	snprintf(buf, PROC_FD_SIZE, "/proc/self/fd/%d", fd);
@@ -85,7 +86,8 @@ static int copy_xattr(const char *src, const char *dst, const char *name)
 	return 0;
 }
 
-static int copy_xattrs(int src_fd, int dst_fd)
+/* sure: nobody else reaches it by a name. Else an owner who opened it could write to a program that gets capabilities. */
+static int copy_xattrs(int src_fd, int dst_fd, bool sure)
 {
 	CLEANUP(free_p) char *want = NULL, *have = NULL;
 	char src[PROC_FD_SIZE], dst[PROC_FD_SIZE];
@@ -104,56 +106,46 @@ static int copy_xattrs(int src_fd, int dst_fd)
 		    removexattr(dst, p) < 0 && errno != ENODATA && !may_be_left_out(p, -errno))
 			return -errno;
 	}
-	for (const char *p = want; p < want + want_len && r == 0; p += strlen(p) + 1)
-		r = copy_xattr(src, dst, p);
+	for (const char *p = want; p < want + want_len && r == 0; p += strlen(p) + 1) {
+		if (sure || strcmp(p, "security.capability") != 0)
+			r = copy_xattr(src, dst, p);
+	}
 	return r;
 }
 
-/* Of a file that no descriptor can write to (link, device) the same by its name. */
-static int copy_attributes_at(int src_fd, const struct stat *st, int dst_dir, const char *name)
-{
-	CLEANUP(close_p) int fd = openat(dst_dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	const struct timespec times[2] = { st->st_atim, st->st_mtim };
-	int r;
-
-	if (fd < 0)
-		return -errno;
-	if (fchownat(dst_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW) < 0 &&
-	    errno != EPERM)
-		return -errno;
-	if (!S_ISLNK(st->st_mode) && fchmodat(dst_dir, name, st->st_mode & 07777, 0) < 0)
-		return -errno;
-	r = copy_xattrs(src_fd, fd);
-	if (r < 0)
-		return r;
-	return utimensat(dst_dir, name, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
-}
-
-int copy_attributes(int src_fd, const struct stat *st, int dst_fd)
+/* By the descriptor alone: at its name there may be something else by now. */
+static int set_attributes(int src_fd, const struct stat *st, int dst_fd, bool sure)
 {
 	const struct timespec times[2] = { st->st_atim, st->st_mtim };
 	mode_t mode = st->st_mode & 07777;
+	char dst[PROC_FD_SIZE];
 	int r;
 
+	proc_fd(dst, dst_fd);
 	/* The owner first: changing it clears set-id bits and file capabilities. */
-	if (fchown(dst_fd, st->st_uid, st->st_gid) < 0) {
+	if (fchownat(dst_fd, "", st->st_uid, st->st_gid, AT_EMPTY_PATH) < 0) {
 		if (errno != EPERM)
 			return -errno;
 		/* Not ours to give away: nobody must get the rights of another owner by it. */
-		if (fchown(dst_fd, (uid_t)-1, st->st_gid) < 0)
+		if (fchownat(dst_fd, "", (uid_t)-1, st->st_gid, AT_EMPTY_PATH) < 0)
 			mode &= ~(mode_t)S_ISGID;
 		if (st->st_uid != geteuid())
 			mode &= ~(mode_t)S_ISUID;
 	}
-	if (fchmod(dst_fd, mode) < 0)
+	if (!S_ISLNK(st->st_mode) && chmod(dst, mode) < 0)
 		return -errno;
-	r = copy_xattrs(src_fd, dst_fd);
+	r = copy_xattrs(src_fd, dst_fd, sure);
 	if (r < 0)
 		return r;
 	/* An ACL that went took its mask with it. */
-	if (fchmod(dst_fd, mode) < 0)
+	if (!S_ISLNK(st->st_mode) && chmod(dst, mode) < 0)
 		return -errno;
-	return futimens(dst_fd, times) < 0 ? -errno : 0;
+	return utimensat(AT_FDCWD, dst, times, 0) < 0 ? -errno : 0;
+}
+
+int copy_attributes(int src_fd, const struct stat *st, int dst_fd)
+{
+	return set_attributes(src_fd, st, dst_fd, true);
 }
 
 /* ---- contents */
@@ -238,44 +230,79 @@ static int copy_contents(int src, int dst, off_t size, copy_progress_fn *progres
 
 /* ---- the temporary name */
 
-static void make_name(char name[40])
+static void make_name(char name[COPY_NAME_SIZE])
 {
 	static unsigned counter;
 
-	snprintf(name, 40, ".umbra-restore.%d.%u", (int)getpid(), counter++);
+	snprintf(name, COPY_NAME_SIZE, ".umbra-restore.%d.%u", (int)getpid(), counter++);
 }
 
-static int fill_file(const struct copy_source *src, int dst, copy_progress_fn *progress, void *ctx)
+static bool only_ours(const struct stat *st)
 {
-	CLEANUP(close_p) int in = openat(src->dir_fd, src->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	int r;
+	return st->st_uid == geteuid() && !(st->st_mode & (S_IWGRP | S_IWOTH));
+}
 
-	if (in < 0)
+/* Where others may rename and remove, a thing is made in a directory that they cannot enter: until it has its owner, mode
+ * and contents nobody can put another in its place, nor open it. What others put in that directory's own place is found
+ * out, or is closed to them as well. */
+static int enter_place(struct copy_temp *t)
+{
+	CLEANUP(close_p) int fd = -1;
+	struct stat st;
+
+	make_name(t->place);
+	if (mkdirat(t->dst_dir, t->place, 0700) < 0)
 		return -errno;
-	r = copy_contents(in, dst, src->st->st_size, progress, ctx);
-	if (r == 0)
-		r = copy_attributes(in, src->st, dst);
-	if (r == 0 && fsync(dst) < 0)
-		r = -errno;
+	fd = openat(t->dst_dir, t->place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && fstat(fd, &st) == 0 && only_ours(&st) && !(st.st_mode & 077)) {
+		t->dir = TAKE_FD(fd);
+		t->sure = true;
+		return 0;
+	}
+	/* Somebody interferes, or the file system has owners and modes of its own, like vfat. */
+	(void)unlinkat(t->dst_dir, t->place, AT_REMOVEDIR);
+	t->place[0] = '\0';
+	return 0;
+}
+
+static int temp_init(struct copy_temp *t, int dst_dir)
+{
+	struct stat st;
+
+	*t = (struct copy_temp){ .dst_dir = dst_dir, .dir = dst_dir, .fd = -1 };
+	if (fstatat(dst_dir, "", &st, AT_EMPTY_PATH) < 0)
+		return -errno;
+	make_name(t->name);
+	t->sure = only_ours(&st);
+	return t->sure ? 0 : enter_place(t);
+}
+
+static void temp_done(struct copy_temp *t)
+{
+	close_p(&t->fd);
+	if (!*t->place)
+		return;
+	close(t->dir);
+	/* By its name, so perhaps another's empty one: whoever put it there could have removed that. */
+	(void)unlinkat(t->dst_dir, t->place, AT_REMOVEDIR);
+}
+
+/* Also what put() left: after a failure, and when both were names of one file, as rename(2) then does nothing. */
+static void temp_discard(struct copy_temp *t)
+{
+	(void)unlinkat(t->dir, t->name, 0);
+	temp_done(t);
+}
+
+static int put(struct copy_temp *t, const char *dst_name)
+{
+	int r = renameat(t->dir, t->name, t->dst_dir, dst_name) < 0 ? -errno : 0;
+
+	temp_discard(t);
 	return r;
 }
 
-static int make_file(const struct copy_source *src, int dir, const char *name,
-		     copy_progress_fn *progress, void *ctx)
-{
-	CLEANUP(close_p)
-	int fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	int r;
-
-	if (fd < 0)
-		return -errno;
-	r = fill_file(src, fd, progress, ctx);
-	if (close(TAKE_FD(fd)) < 0 && r == 0)
-		r = -errno;
-	if (r < 0)
-		unlinkat(dir, name, 0);
-	return r;
-}
+/* ---- the thing */
 
 static int make_symlink(const struct copy_source *src, int dir, const char *name)
 {
@@ -291,57 +318,118 @@ static int make_symlink(const struct copy_source *src, int dir, const char *name
 	return symlinkat(target, dir, name) < 0 ? -errno : 0;
 }
 
-static int make_special(const struct copy_source *src, int dir, const char *name)
+/* The descriptor of what was just made. That it is so only a directory closed to others can tell. */
+static int open_special(const struct copy_source *src, struct copy_temp *t)
 {
+	struct stat st;
+
+	t->fd = openat(t->dir, t->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (t->fd < 0 || fstat(t->fd, &st) < 0)
+		return -errno;
+	return (st.st_mode & S_IFMT) == (src->st->st_mode & S_IFMT) && st.st_nlink == 1 ? 0
+											: -ESTALE;
+}
+
+static int make_special(const struct copy_source *src, struct copy_temp *t)
+{
+	mode_t type = src->st->st_mode & S_IFMT;
 	int r;
 
-	if (S_ISLNK(src->st->st_mode))
-		r = make_symlink(src, dir, name);
+	if (!t->sure)
+		return -EPERM;
+	if (S_ISLNK(type))
+		r = make_symlink(src, t->dir, t->name);
 	else
-		r = mknodat(dir, name, (src->st->st_mode & S_IFMT) | 0600, src->st->st_rdev) < 0
-			    ? -errno
-			    : 0;
+		r = mknodat(t->dir, t->name, type | 0600, src->st->st_rdev) < 0 ? -errno : 0;
 	if (r < 0)
 		return r;
-	r = copy_attributes_at(src->fd, src->st, dir, name);
+	r = open_special(src, t);
 	if (r < 0)
-		unlinkat(dir, name, 0);
+		(void)unlinkat(t->dir, t->name, 0);
 	return r;
 }
 
-/* Put the finished temporary in its place. */
-static int put(int dir, const char *temporary, const char *name)
+int copy_make(const struct copy_source *src, int dst_dir, struct copy_temp *ret)
 {
-	int r = renameat(dir, temporary, dir, name) < 0 ? -errno : 0;
+	struct copy_temp t;
+	int r = temp_init(&t, dst_dir);
 
-	/* Still there after a failure, and when both were names of one file: rename(2) then does
-	 * nothing. */
-	unlinkat(dir, temporary, 0);
+	if (r < 0)
+		return r;
+	if (S_ISREG(src->st->st_mode)) {
+		t.fd = openat(t.dir, t.name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			      0600);
+		r = t.fd < 0 ? -errno : 0;
+	} else {
+		r = make_special(src, &t);
+	}
+	if (r < 0)
+		temp_done(&t);
+	else
+		*ret = t;
+	return r;
+}
+
+static int fill_file(const struct copy_source *src, const struct copy_temp *t,
+		     copy_progress_fn *progress, void *ctx)
+{
+	CLEANUP(close_p) int in = openat(src->dir_fd, src->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int r;
+
+	if (in < 0)
+		return -errno;
+	r = copy_contents(in, t->fd, src->st->st_size, progress, ctx);
+	if (r == 0)
+		r = set_attributes(in, src->st, t->fd, t->sure);
+	if (r == 0 && fsync(t->fd) < 0)
+		r = -errno;
+	return r;
+}
+
+int copy_finish(const struct copy_source *src, struct copy_temp *t, const char *dst_name,
+		copy_progress_fn *progress, void *ctx, struct stat *ret_made)
+{
+	struct stat made;
+	int r = S_ISREG(src->st->st_mode) ? fill_file(src, t, progress, ctx)
+					  : set_attributes(src->fd, src->st, t->fd, t->sure);
+
+	if (r == 0 && fstat(t->fd, &made) < 0)
+		r = -errno;
+	if (close(TAKE_FD(t->fd)) < 0 && r == 0)
+		r = -errno;
+	if (r < 0) {
+		temp_discard(t);
+		return r;
+	}
+	r = put(t, dst_name);
+	if (r == 0 && ret_made)
+		*ret_made = made;
 	return r;
 }
 
 int copy_replace(const struct copy_source *src, int dst_dir, const char *dst_name,
 		 copy_progress_fn *progress, void *ctx)
 {
-	char temporary[40];
+	struct copy_temp t;
 	int r = -EEXIST;
 
-	for (int i = 0; i < TRIES && r == -EEXIST; i++) {
-		make_name(temporary);
-		r = S_ISREG(src->st->st_mode) ? make_file(src, dst_dir, temporary, progress, ctx)
-					      : make_special(src, dst_dir, temporary);
-	}
-	return r < 0 ? r : put(dst_dir, temporary, dst_name);
+	for (int i = 0; i < TRIES && r == -EEXIST; i++)
+		r = copy_make(src, dst_dir, &t);
+	return r < 0 ? r : copy_finish(src, &t, dst_name, progress, ctx, NULL);
 }
 
 int copy_link(int link_dir, const char *link_name, int dst_dir, const char *dst_name)
 {
-	char temporary[40];
+	struct copy_temp t;
 	int r = -EEXIST;
 
 	for (int i = 0; i < TRIES && r == -EEXIST; i++) {
-		make_name(temporary);
-		r = linkat(link_dir, link_name, dst_dir, temporary, 0) < 0 ? -errno : 0;
+		r = temp_init(&t, dst_dir);
+		if (r < 0)
+			continue;
+		r = linkat(link_dir, link_name, t.dir, t.name, 0) < 0 ? -errno : 0;
+		if (r < 0)
+			temp_done(&t);
 	}
-	return r < 0 ? r : put(dst_dir, temporary, dst_name);
+	return r < 0 ? r : put(&t, dst_name);
 }

@@ -1,7 +1,10 @@
 /* tools/copy.h - copy one file with all that belongs to it, atomically.
  * Job:     contents with holes, by reflink where possible; owner, mode, ACL, xattrs, times.
  * Errors:  0 or -errno; on failure nothing is left behind and the old file stays.
- * Threads: the command has one. */
+ * Threads: the command has one.
+ * Rules:   nothing else is changed, whatever others do in the directory meanwhile: where they can rename and
+ *          remove, a copy is made in a directory of its own there, mode 0700, and moved when it is
+ *          finished; attributes go by descriptor. */
 #ifndef UMBRA_TOOLS_COPY_H
 #define UMBRA_TOOLS_COPY_H
 
@@ -22,6 +25,8 @@ struct copy_source {
  * Copy a file, link, FIFO, device or socket to dst_dir/dst_name, over whatever is there (but no
  * directory: -EISDIR): under a temporary name in the same directory, fsync, rename.
  * @progress  may be NULL
+ * Returns -EPERM where no directory can be closed to others (vfat, for one), of what is no regular file;
+ * -ESTALE when somebody interfered.
  */
 int copy_replace(const struct copy_source *src, int dst_dir, const char *dst_name,
 		 copy_progress_fn *progress, void *ctx);

@@ -10,7 +10,7 @@
 
 #include "cow/base/cleanup.h"
 #include "tests/support/leaks.h"
-#include "tools/copy.h"
+#include "tools/copy_private.h"
 #include "tools/walk.h"
 
 static char here[] = "/var/tmp/test_tools_copy.XXXXXX";
@@ -147,6 +147,155 @@ Test(tools_copy, links_over_another_name_of_the_same_file, .init = enter, .fini 
 	cr_expect_eq(x.st_ino, y.st_ino);
 	cr_expect_eq(x.st_nlink, 2);
 	cr_expect_eq(entries(), 2);
+	assert_no_leaks();
+}
+
+/* ---- in a directory that another user owns */
+
+#define STRANGER 65534
+
+/* What somebody who may change names puts in the place of a thing just made. */
+enum swap { SWAP_SYMLINK, SWAP_LINK, SWAP_RENAME };
+
+static void swap_for(const struct copy_temp *t, const char *other, enum swap how)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", here, other);
+	cr_assert_eq(unlinkat(t->dir, t->name, 0), 0);
+	switch (how) {
+	case SWAP_SYMLINK:
+		cr_assert_eq(symlinkat(path, t->dir, t->name), 0);
+		break;
+	case SWAP_LINK:
+		cr_assert_eq(linkat(AT_FDCWD, path, t->dir, t->name, 0), 0);
+		break;
+	case SWAP_RENAME:
+		cr_assert_eq(renameat(AT_FDCWD, path, t->dir, t->name), 0);
+		break;
+	}
+}
+
+/* The source is `from`; `victim` must stay as it is, wherever it is then. */
+static void is_not_led_astray(const char *from, const char *dst, const char *victim, enum swap how)
+{
+	CLEANUP(close_p) int fd = open(from, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	CLEANUP(close_p) int dir = open(dst, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(close_p) int other = open(victim, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st, before, after;
+	struct copy_source src = { .dir_fd = AT_FDCWD, .name = from, .fd = fd, .st = &st };
+	struct copy_temp t;
+
+	cr_assert_eq(fstat(fd, &st), 0);
+	cr_assert_eq(fstat(other, &before), 0);
+	cr_assert_eq(copy_make(&src, dir, &t), 0);
+	swap_for(&t, victim, how);
+	cr_expect_eq(copy_finish(&src, &t, "new", NULL, NULL, NULL), 0);
+	cr_assert_eq(fstat(other, &after), 0);
+	cr_expect_eq(after.st_mode, before.st_mode, "%s for %s: mode %o", victim, from,
+		     after.st_mode);
+	cr_expect_eq(after.st_uid, before.st_uid, "%s for %s: owner", victim, from);
+	cr_expect_eq(after.st_mtim.tv_sec, before.st_mtim.tv_sec, "%s for %s: time", victim, from);
+}
+
+static void make_sources(void)
+{
+	const struct timespec times[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
+	static const char *const names[] = { "link", "fifo", "file" };
+
+	cr_assert_eq(symlink("nowhere", "link"), 0);
+	cr_assert_eq(mkfifo("fifo", 0600), 0);
+	write_at("file", "x", 0);
+	cr_assert_eq(chmod("fifo", 04777), 0);
+	cr_assert_eq(chmod("file", 04777), 0);
+	for (size_t i = 0; i < 3; i++) {
+		if (geteuid() == 0)
+			cr_assert_eq(lchown(names[i], STRANGER, STRANGER), 0);
+		cr_assert_eq(utimensat(AT_FDCWD, names[i], times, AT_SYMLINK_NOFOLLOW), 0);
+	}
+	cr_assert_eq(chmod("fifo", 04777), 0); /* lchown() cleared it */
+	cr_assert_eq(chmod("file", 04777), 0);
+	cr_assert_eq(mkdir("shared", 0777), 0);
+	cr_assert_eq(chmod("shared", 0777), 0);
+	cr_assert_eq(mkdir("own", 0700), 0);
+}
+
+static void none_is_led_astray(enum swap how)
+{
+	static const char *const sources[] = { "link", "fifo", "file" };
+	static const char *const dirs[] = { "shared", "own" };
+
+	make_sources();
+	for (size_t i = 0; i < 6; i++) {
+		const char *from = sources[i / 2];
+
+		write_at("victim", "secret", 0);
+		is_not_led_astray(from, dirs[i % 2], "victim", how);
+		unlink("victim");
+		cr_assert_eq(mkfifo("victim", 0600), 0);
+		is_not_led_astray(from, dirs[i % 2], "victim", how);
+		unlink("victim");
+		cr_assert_eq(symlink("elsewhere", "victim"), 0);
+		is_not_led_astray(from, dirs[i % 2], "victim", how);
+		unlink("victim");
+	}
+	assert_no_leaks();
+}
+
+Test(tools_copy, follows_no_link_put_in_the_place_of_a_copy, .init = enter, .fini = leave)
+{
+	none_is_led_astray(SWAP_SYMLINK);
+}
+
+Test(tools_copy, changes_no_other_file_linked_there, .init = enter, .fini = leave)
+{
+	none_is_led_astray(SWAP_LINK);
+}
+
+Test(tools_copy, changes_no_other_file_moved_there, .init = enter, .fini = leave)
+{
+	none_is_led_astray(SWAP_RENAME);
+}
+
+/* What the descriptor cannot tell - is this what we made? - the directory it was made in does. */
+Test(tools_copy, nobody_else_reaches_a_copy_before_it_is_finished, .init = enter, .fini = leave)
+{
+	static const char *const sources[] = { "link", "fifo", "file" };
+	CLEANUP(close_p) int dir = -1;
+
+	if (geteuid() != 0)
+		cr_skip_test("needs another user");
+	make_sources();
+	cr_assert_eq(chmod(here, 0755), 0);
+	cr_assert_eq(chown("shared", STRANGER, STRANGER), 0);
+	cr_assert_eq(chmod("shared", 0755), 0);
+	dir = open("shared", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; i < 3; i++) {
+		CLEANUP(close_p) int fd = open(sources[i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		struct stat st, made, now;
+		struct copy_source src = {
+			.dir_fd = AT_FDCWD, .name = sources[i], .fd = fd, .st = &st
+		};
+		struct copy_temp t;
+		char path[200];
+
+		cr_assert_eq(fstat(fd, &st), 0);
+		cr_assert_eq(copy_make(&src, dir, &t), 0);
+		cr_expect(t.sure);
+		snprintf(path, sizeof(path), "%s/%s", t.place, t.name);
+		cr_assert_eq(faccessat(dir, path, F_OK, AT_SYMLINK_NOFOLLOW), 0, "%s", path);
+		cr_assert_eq(seteuid(STRANGER), 0);
+		cr_expect_lt(unlinkat(dir, path, 0), 0, "%s can be removed", sources[i]);
+		cr_expect_lt(openat(dir, path, O_PATH | O_NOFOLLOW | O_CLOEXEC), 0,
+			     "%s can be opened", sources[i]);
+		cr_assert_eq(seteuid(0), 0);
+		cr_expect_eq(copy_finish(&src, &t, "new", NULL, NULL, &made), 0);
+		cr_assert_eq(fstatat(dir, "new", &now, AT_SYMLINK_NOFOLLOW), 0);
+		cr_expect_eq(now.st_ino, made.st_ino);
+		same_stat(sources[i], "shared/new");
+		cr_assert_eq(unlinkat(dir, "new", 0), 0);
+	}
+	cr_expect_eq(rmdir("shared"), 0, "something is left there");
 	assert_no_leaks();
 }
 
