@@ -29,7 +29,7 @@
 struct fs_revert {
 	struct ulock lock; /* rank LEAF; guards the fields up to the blank line */
 	pthread_cond_t cond;
-	bool running; /* there is a thread, or its result was not told yet */
+	bool running; /* there is a thread that has more to do than to tell its result */
 	bool joinable;
 	bool begun;
 	bool stop;
@@ -250,12 +250,12 @@ static void *revert_thread(void *arg)
 	say(&info, rv->epoch, r);
 	if (rv->begun && rv->changed) /* ours alone to set */
 		rv->changed(rv->changed_userdata);
-	if (rv->done)
-		rv->done(rv->userdata, r, &info);
 	ulock_lock(&rv->lock);
-	rv->running = false;
+	rv->running = false; /* first: whoever is told may begin another one, which joins us */
 	pthread_cond_broadcast(&rv->cond);
 	ulock_unlock(&rv->lock);
+	if (rv->done)
+		rv->done(rv->userdata, r, &info);
 	return NULL;
 }
 
