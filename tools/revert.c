@@ -210,7 +210,7 @@ const struct command cmd_revert = {
 		"  --for DIR      the snapshot is one of DIR\n\n"
 		"Everything in the directory becomes what it was; newer snapshots of it are deleted. There\n"
 		"is no way back: to keep what is there now, copy it first. See umbra restore for single\n"
-		"files.\n\n"
+		"files. While something is mounted below the directory it is refused, with --force too.\n\n"
 		"Example: umbra revert -n latest /srv/db\n",
 	.run = run,
 };
