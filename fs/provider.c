@@ -485,6 +485,14 @@ static void on_revert_changed(void *userdata)
 	fs_provider_owner_changed(p); /* perhaps it brought the former one back */
 }
 
+static bool is_exposed(void *userdata, uint64_t epoch)
+{
+	struct fs_provider *p = userdata;
+	char why[FS_EXPOSE_WHY_SIZE];
+
+	return fs_exposures_has(p->exposures, epoch, why);
+}
+
 /* A revert is answered when it is over, from its own thread: nothing else waits for it. */
 struct reverting {
 	struct fs_provider *p;
@@ -899,6 +907,11 @@ void fs_provider_owner_changed(struct fs_provider *p)
 struct fs_provider *fs_provider_start(struct fs *fs, const char *socket)
 {
 	struct fs_provider *p = calloc(1, sizeof(*p));
+	const struct fs_revert_hooks hooks = {
+		.changed = on_revert_changed,
+		.in_use = is_exposed,
+		.userdata = p,
+	};
 
 	if (!p)
 		return NULL;
@@ -913,7 +926,7 @@ struct fs_provider *fs_provider_start(struct fs *fs, const char *socket)
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	p->serve = fs_serve_new(fs->store, fs->below_fd);
 	p->exposures = p->serve ? fs_exposures_new(fs, p->serve, socket) : NULL;
-	p->revert = fs_revert_new(fs, on_revert_changed, p);
+	p->revert = fs_revert_new(fs, &hooks);
 	if (p->revert)
 		fs_revert_resume(p->revert);
 	if (p->wake_fd < 0 || !p->exposures || !p->revert || (socket && !p->socket) ||

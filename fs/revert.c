@@ -19,6 +19,7 @@
 #include "cow/base/log.h"
 #include "cow/base/mounts.h"
 #include "cow/base/path.h"
+#include "cow/epoch.h"
 #include "fs/handles.h"
 #include "fs/locate.h"
 #include "fs/loss.h"
@@ -35,8 +36,7 @@ struct fs_revert {
 	bool stop;
 
 	struct fs *fs;
-	void (*changed)(void *userdata);
-	void *changed_userdata;
+	struct fs_revert_hooks hooks;
 	pthread_t thread;
 	uint64_t epoch; /* these are the thread's */
 	bool force;
@@ -66,8 +66,8 @@ static void on_begun(void *userdata)
 	rv->begun = true;
 	pthread_cond_broadcast(&rv->cond);
 	ulock_unlock(&rv->lock);
-	if (rv->changed)
-		rv->changed(rv->changed_userdata);
+	if (rv->hooks.changed)
+		rv->hooks.changed(rv->hooks.userdata);
 }
 
 static struct fs_node *live_node(struct fs *fs, uint64_t ino)
@@ -205,6 +205,24 @@ static int check_mounts(const struct fs *fs)
 	return r;
 }
 
+/* D-12: whatever is newer and in use, though nothing of it may be open. What is open the store sees by itself. */
+static int check_newer(struct fs_revert *rv)
+{
+	struct cow_snapshot *list = NULL;
+	size_t n = 0;
+	int r = 0;
+
+	if (rv->force || !rv->hooks.in_use)
+		return 0;
+	r = cow_epoch_list(rv->fs->store, true, &list, &n);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (list[i].epoch > rv->epoch &&
+		    rv->hooks.in_use(rv->hooks.userdata, list[i].epoch))
+			r = -EBUSY;
+	cow_snapshots_free(list, n);
+	return r;
+}
+
 static void say_done(const struct cow_revert_info *info, uint64_t epoch)
 {
 	log_info("the tree was reverted to snapshot epoch %llu", (unsigned long long)epoch);
@@ -245,11 +263,13 @@ static void *revert_thread(void *arg)
 	if (r == 0)
 		r = wait_for_closed(rv);
 	if (r == 0)
+		r = check_newer(rv);
+	if (r == 0)
 		r = cow_revert(rv->fs->store, rv->epoch, rv->force, &hooks);
 	cow_revert_get(rv->fs->store, &info);
 	say(&info, rv->epoch, r);
-	if (rv->begun && rv->changed) /* ours alone to set */
-		rv->changed(rv->changed_userdata);
+	if (rv->begun && rv->hooks.changed) /* ours alone to set */
+		rv->hooks.changed(rv->hooks.userdata);
 	ulock_lock(&rv->lock);
 	rv->running = false; /* first: whoever is told may begin another one, which joins us */
 	pthread_cond_broadcast(&rv->cond);
@@ -324,7 +344,7 @@ void fs_revert_resume(struct fs_revert *rv)
 	ulock_unlock(&rv->lock);
 }
 
-struct fs_revert *fs_revert_new(struct fs *fs, void (*changed)(void *userdata), void *userdata)
+struct fs_revert *fs_revert_new(struct fs *fs, const struct fs_revert_hooks *hooks)
 {
 	struct fs_revert *rv = calloc(1, sizeof(*rv));
 
@@ -334,8 +354,7 @@ struct fs_revert *fs_revert_new(struct fs *fs, void (*changed)(void *userdata), 
 	ulock_cond_init(&rv->cond);
 	rv->loss = (struct fs_loss)FS_LOSS_NONE;
 	rv->fs = fs;
-	rv->changed = changed;
-	rv->changed_userdata = userdata;
+	rv->hooks = *hooks;
 	return rv;
 }
 

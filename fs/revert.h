@@ -13,8 +13,17 @@
 
 struct fs_revert;
 
-/* `changed`: called by the thread when one has begun and when it is over; NULL fine. NULL: out of memory. */
-struct fs_revert *fs_revert_new(struct fs *fs, void (*changed)(void *userdata), void *userdata);
+/* What only the side above knows; called by the thread, no lock held. NULL: not wanted. */
+struct fs_revert_hooks {
+	/* One has begun, or is over. */
+	void (*changed)(void *userdata);
+	/* Is that snapshot in use in a way that the store cannot see (D-12)? */
+	bool (*in_use)(void *userdata, uint64_t epoch);
+	void *userdata;
+};
+
+/* `hooks` are copied. NULL: out of memory. */
+struct fs_revert *fs_revert_new(struct fs *fs, const struct fs_revert_hooks *hooks);
 /* A running one stops soon, to go on at the next start; waits for it. NULL is fine. */
 void fs_revert_free(struct fs_revert *rv);
 

@@ -141,6 +141,12 @@ if mount -t tmpfs none "$dir/keep/mnt" 2>/dev/null; then
 fi
 rmdir "$dir/keep/mnt"
 copy_tree "$dir" "$T_TMP/copy-newer"
+mkdir "$T_TMP/point"
+t_ok "the newer snapshot is exposed" umbra expose -q newer "$T_TMP/point"
+refused "X-10: a newer snapshot is exposed" 3 'newer snapshot is in use' umbra revert -y back "$dir"
+t_ok "its mount goes, by hand" fusermount3 -u "$T_TMP/point"
+refused "X-10, D-12: recorded as exposed is in use, mounted or not" 3 'newer snapshot is in use' umbra revert -y back "$dir"
+t_ok "the newer snapshot was not dropped" test -e "$dir/.snapshots/newer"
 exec 9<"$dir/keep/f1"
 refused "X-10: files are open" 3 'open.*force' umbra revert -y back "$dir"
 t_ok "and nothing was reverted" same_tree "$T_TMP/copy-newer" "$dir"
@@ -154,6 +160,7 @@ t_ok "revert --force" umbra revert -y --force back "$dir"
 t_ok "X-12: the tree is what it was" same_tree "$T_TMP/copy-back" "$dir"
 t_is "what was open shows what is there" "$(cat <&9 | cksum)" "$(cksum <"$T_TMP/copy-back/keep/f1")"
 exec 9<&-
+t_ok "D-12: with force the exposure went with its snapshot" t_wait_for 30 test ! -e "$dir/.umbra/exposed.note"
 t_is "a removed directory is the same inode again" "$(stat -c %i "$dir/gone")" "$inode"
 t_is "a name that was known not to be there is there" "$(cat "$dir/gone/deep/file")" deep
 t_is "X-11: newer ones are gone, older ones stay" "$(umbra list --json "$dir" | u_json "sorted(s['label'] for s in j['snapshots'])")" "['back', 'older']"

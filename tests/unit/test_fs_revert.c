@@ -17,6 +17,8 @@ static struct fs fs;
 static struct fs_revert *rv;
 static uint64_t back, newer; /* two snapshots */
 
+static uint64_t in_use; /* a snapshot, as far as the side above knows */
+
 static sem_t over;
 static int result;
 
@@ -35,8 +37,15 @@ static void released(void *userdata, struct fs_node *node)
 	(void)node;
 }
 
+static bool is_in_use(void *userdata, uint64_t epoch)
+{
+	(void)userdata;
+	return epoch == in_use;
+}
+
 static void setup(void)
 {
+	const struct fs_revert_hooks hooks = { .in_use = is_in_use };
 	struct stat st;
 
 	cr_assert_eq(harness_init(&h, NULL), 0);
@@ -46,7 +55,7 @@ static void setup(void)
 	fs.below_dev = st.st_dev;
 	fs.nodes = fs_nodes_new(FS_LIVE, st.st_dev, st.st_ino, NULL, released, NULL);
 	cr_assert(fs.nodes);
-	rv = fs_revert_new(&fs, NULL, NULL);
+	rv = fs_revert_new(&fs, &hooks);
 	cr_assert(rv);
 	sem_init(&over, 0, 0);
 	deed_create(&h, "file", "before");
@@ -89,6 +98,31 @@ static bool live_is(const char *text)
 	cr_assert_geq(read(fd, buf, sizeof(buf) - 1), 0);
 	close(fd);
 	return strcmp(buf, text) == 0;
+}
+
+/* ---- what only the side above knows ---- */
+
+/* X-10, D-12: recorded as exposed, for one. */
+Test(fs_revert, a_newer_snapshot_that_the_side_above_has_in_use_refuses_it)
+{
+	struct cow_view *v;
+
+	in_use = newer;
+	cr_assert_eq(revert(false), -EBUSY);
+	cr_assert(live_is("after!"));
+	cr_assert_eq(cow_view_open(h.st, newer, false, &v), 0, "nothing was dropped");
+	cow_view_close(v);
+	cr_assert_eq(revert(true), 0);
+	cr_assert(live_is("before"));
+	assert_no_leaks();
+}
+
+Test(fs_revert, the_snapshot_itself_may_be_in_use)
+{
+	in_use = back;
+	cr_assert_eq(revert(false), 0);
+	cr_assert(live_is("before"));
+	assert_no_leaks();
 }
 
 /* ---- somebody opens a directory when the revert has looked for open ones and found none ---- */
