@@ -265,6 +265,7 @@ static void block_signals(sigset_t *set)
 struct service {
 	struct fs_loop loop;
 	struct fs_reclaim *reclaim;
+	bool threads_left; /* of the provider's, which wait for mount points of others; set while ending */
 };
 
 /* Drops are reported by any thread, also before the provider is there and while it ends. */
@@ -303,7 +304,7 @@ static struct fs_provider *set_provider(struct fs_provider *p)
  * look-up holds, and that is waiting for us. */
 static void stop_helpers(struct service *sv)
 {
-	fs_provider_stop(set_provider(NULL));
+	sv->threads_left = !fs_provider_stop(set_provider(NULL));
 	fs_reclaim_stop(sv->reclaim);
 }
 
@@ -323,7 +324,8 @@ static void *signal_thread(void *arg)
 	return NULL;
 }
 
-static int serve(struct fs *fs, const struct fs_options *opt, struct readiness *rd)
+static int serve(struct fs *fs, const struct fs_options *opt, struct readiness *rd,
+		 bool *ret_threads_left)
 {
 	struct service sv = { .loop.se = fs->se };
 	struct fs_provider *provider = fs_provider_start(fs, opt->coordinator);
@@ -336,6 +338,7 @@ static int serve(struct fs *fs, const struct fs_options *opt, struct readiness *
 	if (!sv.reclaim || !provider || pthread_create(&signals, NULL, signal_thread, &sv) != 0) {
 		report(rd, "out of memory");
 		stop_helpers(&sv);
+		*ret_threads_left = sv.threads_left;
 		return -ENOMEM;
 	}
 	report(rd, NULL);
@@ -345,6 +348,7 @@ static int serve(struct fs *fs, const struct fs_options *opt, struct readiness *
 	r = fs_loop_run(&sv.loop);
 	pthread_kill(signals, SIGHUP);
 	pthread_join(signals, NULL);
+	*ret_threads_left = sv.threads_left;
 	return r;
 }
 
@@ -353,6 +357,7 @@ static int run(const struct fs_options *opt, struct readiness *rd)
 	char why[FS_WHY_SIZE] = "";
 	size_t fds_max = fs_creds_start();
 	struct fs fs = { 0 };
+	bool threads_left = false;
 	int r, closed;
 
 	fs_idmap_start();
@@ -370,13 +375,16 @@ static int run(const struct fs_options *opt, struct readiness *rd)
 	if (r < 0)
 		report(rd, why);
 	else
-		r = serve(&fs, opt, rd);
+		r = serve(&fs, opt, rd, &threads_left);
 	fs_world_unmount(&fs);
 	closed = fs_world_close(&fs);
 	if (closed < 0)
 		log_error("the store was not closed cleanly: %s", err_text(closed));
 	else
 		log_info("unmounted");
+	if (threads_left)
+		_exit(r < 0 ||
+		      closed < 0); /* exit(3) might wait for them; all that is ours is closed */
 	return r < 0 ? r : closed;
 }
 

@@ -33,6 +33,7 @@
 #define DROP_PAUSE_US 50000u
 #define EXPOSE_WAIT_MS                                                                             \
 	5000u /* registration waits for exposures, but not for ever: their places may hang */
+#define DETACH_WAIT_MS 2000u /* so does a drop with force */
 
 DEFINE_CLEANUP(json_decref_p, json_t *, json_decref)
 
@@ -51,17 +52,15 @@ struct queue {
 };
 
 struct fs_provider {
-	struct ulock lock;    /* rank LEAF; guards the fields up to the blank line */
-	pthread_cond_t cond;  /* the slow thread waits for work */
-	pthread_cond_t ready; /* the connection thread waits for `restored` */
+	struct ulock lock;   /* rank LEAF; guards the fields up to the blank line */
+	pthread_cond_t cond; /* the slow thread waits for work */
 	struct queue slow, out;
 	unsigned long session; /* counts connections: an answer for a former one is thrown away */
-	bool restored;	       /* what was exposed is so again, or cannot be */
 	bool stop;
 
 	struct fs *fs;
 	struct fs_serve *serve;
-	struct fs_exposures *exposures; /* changed by the slow thread alone */
+	struct fs_exposures *exposures;
 	struct fs_revert *revert;
 	char *socket;
 	int wake_fd;  /* eventfd: something is in `out`, or stop */
@@ -470,8 +469,8 @@ static int cmd_drop(struct fs_provider *p, const json_t *args, struct answer *a)
 	}
 	if (r == 0 && *name)
 		fs_snap_dropped(p->fs, name);
-	if (r == 0)
-		fs_exposures_sweep(p->exposures);
+	if (r == 0 && fs_exposures_sweep(p->exposures) > 0)
+		fs_exposures_settle(p->exposures, epoch, DETACH_WAIT_MS);
 	return r;
 }
 
@@ -580,20 +579,44 @@ static int cmd_serve(struct fs_provider *p, const json_t *args, int *fd)
 	return r;
 }
 
-/* C-10 */
-static int cmd_expose(struct fs_provider *p, const json_t *args, struct answer *a)
-{
-	CLEANUP(free_p) char *path = umbra_json_get_path(args, "path");
-	CLEANUP(free_p) char *subdir = umbra_json_get_path(args, "subdir");
+/* An exposure is answered when it is made or ended, from a thread of its own: its mount point may hang. */
+struct exposing {
+	struct fs_provider *p;
+	json_int_t serial;
+	unsigned long session;
+	char call[32]; /* as of an item */
+};
 
-	return fs_exposures_add(p->exposures, (uint64_t)get_int(args, "epoch", 0), path, subdir,
-				a->message);
+static void on_exposed(void *userdata, int r, const char *why)
+{
+	struct exposing *ex = userdata;
+	struct answer a = { .fd = -1, .text = r < 0 && *why ? why : NULL };
+
+	to_out(ex->p, ex->session, make_answer(ex->p, ex->call, ex->serial, r, &a));
 }
 
-static int cmd_unexpose(struct fs_provider *p, const json_t *args, struct answer *a)
+/* C-10 */
+static void cmd_expose(struct fs_provider *p, const struct item *it)
 {
-	return fs_exposures_remove(p->exposures, (uint64_t)get_int(args, "epoch", 0),
-				   json_is_true(json_object_get(args, "force")), a->message);
+	CLEANUP(free_p) char *path = umbra_json_get_path(it->params, "path");
+	CLEANUP(free_p) char *subdir = umbra_json_get_path(it->params, "subdir");
+	uint64_t epoch = (uint64_t)get_int(it->params, "epoch", 0);
+	struct exposing *ex = calloc(1, sizeof(*ex));
+
+	if (!ex) {
+		struct answer a = { .fd = -1 };
+
+		to_out(p, it->session, make_answer(p, it->call, it->serial, -ENOMEM, &a));
+		return;
+	}
+	*ex = (struct exposing){ .p = p, .serial = it->serial, .session = it->session };
+	snprintf(ex->call, sizeof(ex->call), "%s", it->call);
+	if (strcmp(it->call, "expose") == 0)
+		fs_exposures_add(p->exposures, epoch, path, subdir, on_exposed, ex);
+	else
+		fs_exposures_remove(p->exposures, epoch,
+				    json_is_true(json_object_get(it->params, "force")), on_exposed,
+				    ex);
 }
 
 struct diff_out {
@@ -672,14 +695,14 @@ static void run_slow(struct fs_provider *p, struct item *it)
 		cmd_revert(p, it);
 		return;
 	}
+	if (strcmp(it->call, "expose") == 0 || strcmp(it->call, "unexpose") == 0) {
+		cmd_expose(p, it);
+		return;
+	}
 	if (strcmp(it->call, "drop") == 0)
 		r = cmd_drop(p, it->params, &a);
 	else if (strcmp(it->call, "diff") == 0)
 		r = cmd_diff(p, it->params, &a);
-	else if (strcmp(it->call, "expose") == 0)
-		r = cmd_expose(p, it->params, &a);
-	else if (strcmp(it->call, "unexpose") == 0)
-		r = cmd_unexpose(p, it->params, &a);
 	else
 		r = cmd_serve(p, it->params, &it->fd);
 	to_out(p, it->session, make_answer(p, it->call, it->serial, r, &a));
@@ -689,10 +712,7 @@ static void *slow_thread(void *arg)
 {
 	struct fs_provider *p = arg;
 
-	fs_exposures_restore(p->exposures); /* D-14 */
 	ulock_lock(&p->lock);
-	p->restored = true;
-	pthread_cond_signal(&p->ready);
 	while (!p->stop) {
 		CLEANUP(item_free_p) struct item *it = take_locked(&p->slow);
 
@@ -831,23 +851,13 @@ static void pause_ms(struct fs_provider *p, unsigned ms)
 		drain(p->wake_fd);
 }
 
-/* Whoever protected a directory finds everything exposed as before: the tree is known only then. */
-static void await_restored(struct fs_provider *p)
-{
-	uint64_t deadline_ns = clock_deadline_ms(EXPOSE_WAIT_MS);
-
-	ulock_lock(&p->lock);
-	while (!p->restored && !p->stop && ulock_wait_until(&p->lock, &p->ready, deadline_ns) == 0)
-		;
-	ulock_unlock(&p->lock);
-}
-
 static void *conn_thread(void *arg)
 {
 	struct fs_provider *p = arg;
 	unsigned backoff = BACKOFF_MIN_MS;
 
-	await_restored(p);
+	/* Whoever protected a directory finds everything exposed as before: the tree is known only then. */
+	fs_exposures_settle(p->exposures, 0, EXPOSE_WAIT_MS);
 	while (!stopping(p)) {
 		struct umbra_client *c = NULL;
 
@@ -917,7 +927,6 @@ struct fs_provider *fs_provider_start(struct fs *fs, const char *socket)
 		return NULL;
 	ulock_init(&p->lock, RANK_LEAF);
 	ulock_cond_init(&p->cond);
-	ulock_cond_init(&p->ready);
 	p->slow.tail = &p->slow.head;
 	p->out.tail = &p->out.head;
 	p->session = 1;
@@ -939,32 +948,35 @@ struct fs_provider *fs_provider_start(struct fs *fs, const char *socket)
 		free(p);
 		return NULL;
 	}
+	fs_exposures_restore(p->exposures); /* D-14; before the connection waits for it */
 	if (pthread_create(&p->conn_thread, NULL, conn_thread, p) != 0)
 		abort(); /* one thread could be had a moment ago: nothing sensible is left */
 	return p;
 }
 
-void fs_provider_stop(struct fs_provider *p)
+bool fs_provider_stop(struct fs_provider *p)
 {
+	bool all;
+
 	if (!p)
-		return;
+		return true;
 	ulock_lock(&p->lock);
 	p->stop = true;
 	pthread_cond_signal(&p->cond);
-	pthread_cond_signal(&p->ready);
 	ulock_unlock(&p->lock);
 	poke(p);
+	fs_exposures_stop(p->exposures);
 	pthread_join(p->conn_thread, NULL);
 	pthread_join(p->slow_thread, NULL);
 	fs_revert_free(p->revert);
-	fs_exposures_free(p->exposures);
+	all = fs_exposures_free(p->exposures);
 	fs_serve_free(p->serve);
 	clear_locked(&p->slow);
 	clear_locked(&p->out);
 	close(p->wake_fd);
 	pthread_cond_destroy(&p->cond);
-	pthread_cond_destroy(&p->ready);
 	ulock_done(&p->lock);
 	free(p->socket);
 	free(p);
+	return all;
 }

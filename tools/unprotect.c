@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cow/base/clock.h"
 #include "cow/base/err.h"
 #include "cow/base/fusemount.h"
 #include "cow/base/mounts.h"
@@ -21,6 +22,7 @@
 #include "tools/print.h"
 
 #define CLOSE_TIMEOUT_MS (10 * 60 * 1000)
+#define POLL_MS 200
 
 /* The daemon of a directory as the coordinator knows it; -1 when it knows none. */
 static pid_t ask_for_daemon(const char *dir)
@@ -173,15 +175,43 @@ static int unmount(const char *given, const char *dir, pid_t daemon_pid, bool la
 	}
 }
 
-/* Until the daemon has ended, so that the store is closed and DIR can be protected again. */
-static int wait_for_end(const char *given, int pidfd)
+/* A daemon that has closed everything may leave a thread, which waits for somebody else's file system: a mount point of an
+ * exposed snapshot that does not answer. The kernel says that such a process has ended when that thread has. */
+static bool is_zombie(pid_t pid)
+{
+	CLEANUP(fclose_p) FILE *f = NULL;
+	char path[40], text[512];
+	const char *at;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+	text[n] = '\0';
+	at = strrchr(text, ')'); /* proc_pid_stat(5): behind the name, which may hold anything */
+	return at && strncmp(at, ") Z", 3) == 0;
+}
+
+/* As poll(2): 1 it has ended, 0 not yet. */
+static int poll_end(int pidfd, pid_t pid, uint64_t until_ns)
 {
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
-	int r = poll(&p, 1, 1000);
+	int r;
+
+	do
+		r = poll(&p, 1, POLL_MS);
+	while (r == 0 && !is_zombie(pid) && !clock_expired(until_ns));
+	return r == 0 && is_zombie(pid) ? 1 : r;
+}
+
+/* Until the daemon has ended, so that the store is closed and DIR can be protected again. */
+static int wait_for_end(const char *given, int pidfd, pid_t pid)
+{
+	int r = poll_end(pidfd, pid, clock_deadline_ms(1000));
 
 	if (r == 0) {
 		log_info("waiting until the store of %s is closed ...", LOG_QUOTE(given));
-		r = poll(&p, 1, CLOSE_TIMEOUT_MS);
+		r = poll_end(pidfd, pid, clock_deadline_ms(CLOSE_TIMEOUT_MS));
 	}
 	if (r > 0)
 		return 0;
@@ -221,7 +251,7 @@ static int unprotect(const char *given, bool force)
 	r = unmount(given, dir, pid, force);
 	/* A lazy unmount ends when its last user leaves: that may be never. */
 	if (r == 0 && pidfd >= 0 && !force)
-		r = wait_for_end(given, pidfd);
+		r = wait_for_end(given, pidfd, pid);
 	if (r == 0)
 		log_info("%s is not protected any more; its files are as they were",
 			 LOG_QUOTE(dir));
