@@ -33,6 +33,13 @@ is_mounted() {
 not_mounted() {
 	! is_mounted "$1"
 }
+# umbrafs learns of it from the kernel, a moment later.
+unmounted_by_hand() {
+	fusermount3 -u "$point" && t_wait_for 30 noticed
+}
+noticed() {
+	[ "$(field "['exposed_problem']")" != None ]
+}
 kill_daemon() {
 	local pid
 
@@ -110,14 +117,14 @@ t_ok "protect" umbra protect "$dir"
 t_is "D-14: exposed again" "$(cat "$point/file")" old
 
 # Killed between mount and record of a new one, or between unmounting and the record's end: all the same on disk.
-t_ok "unmounted by hand" fusermount3 -u "$point"
+t_ok "unmounted by hand" unmounted_by_hand
 t_like "that is reported" "$(umbra status)" "a point \(not mounted\).*not mounted: it was unmounted"
 t_is "it is exposed all the same" "$(field "['exposed_locally']")" True
 refused "D-12: and so not deleted" 3 'exposed' umbra delete -y one
 t_ok "kill -9 between unmounting and the end of the record" kill_daemon
 t_ok "protect again" again
 t_is "D-14: exposed again" "$(cat "$point/file")" old
-t_ok "unmounted by hand again" fusermount3 -u "$point"
+t_ok "unmounted by hand again" unmounted_by_hand
 t_is "expose makes it again, elsewhere" "$(umbra expose one "$T_TMP/m")" "$T_TMP/m"
 t_is "there it is" "$(cat "$T_TMP/m/file")" old
 t_ok "unprotect" umbra unprotect "$dir"
