@@ -76,9 +76,32 @@ int view_name(struct cow_store *st, uint64_t dir, const char *name, size_t name_
 
 /* ---- views and vnodes ---- */
 
+/* The ends of its own daemon and of all later ones but this. A daemon that ran beside a snapshot has a label of its own,
+ * which stays as long as anything older does; one that crashed did not say when it ended, and the next one went on with its
+ * labels. epochs_lock held. */
+static int note_gaps(struct cow_view *v)
+{
+	const struct epoch *e = v->e;
+	struct view_gap *grown;
+	uint64_t next;
+
+	while (e && e->session_end_ns) {
+		grown = realloc(v->gaps, (v->n_gaps + 1) * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		next = e->next_session;
+		v->gaps = grown;
+		grown[v->n_gaps++] = (struct view_gap){ e->session_end_ns, next };
+		while (e && e->id < next)
+			e = e->newer;
+	}
+	return 0;
+}
+
 int cow_view_open(struct cow_store *st, uint64_t epoch, bool any_state, struct cow_view **ret)
 {
 	struct cow_view *v = calloc(1, sizeof(*v));
+	int r = 0;
 
 	if (!v)
 		return -ENOMEM;
@@ -89,11 +112,12 @@ int cow_view_open(struct cow_store *st, uint64_t epoch, bool any_state, struct c
 		if (e->id == epoch && !e->internal &&
 		    (any_state || e->snap.state == COW_SNAP_CREATED)) {
 			v->e = epoch_ref(e);
+			r = note_gaps(v);
 		}
 	ulock_unlock(&st->epochs_lock);
-	if (!v->e) {
-		free(v);
-		return -ENOENT;
+	if (!v->e || r < 0) {
+		cow_view_close(v);
+		return r < 0 ? r : -ENOENT;
 	}
 	*ret = v;
 	return 0;
@@ -104,6 +128,7 @@ void cow_view_close(struct cow_view *v)
 	if (!v || atomic_fetch_sub(&v->refs, 1) != 1)
 		return;
 	epoch_unref(v->e);
+	free(v->gaps);
 	free(v);
 }
 
@@ -253,34 +278,44 @@ int vnode_dir_fd(struct cow_vnode *vn)
 /* ---- changed while nobody watched ----
  *
  * What a later daemon saved, or the live side shows, says nothing of a snapshot of an earlier one if the inode was changed
- * in between. A daemon saves the attributes before it first changes anything: so either those that a later daemon saved, or
- * else the live ones, must not be younger than the end of the snapshot's own daemon. */
+ * between two daemons. Each saves the attributes before it first changes anything: so those that were saved after a gap, or
+ * else the live ones, must not be younger than the end of the daemon before it; and that for each gap that lies between the
+ * snapshot and what is asked. */
 
-static bool of_later_daemon(const struct cow_view *v, uint64_t label)
+static int check_ctime(const struct view_gap *gap, int64_t sec, uint32_t ns)
 {
-	return v->e->session_end_ns && label >= v->e->next_session;
+	return sec * 1000000000LL + ns > gap->end_ns ? -ESTALE : 0;
 }
 
-static int check_ctime(const struct cow_view *v, int64_t sec, uint32_t ns)
-{
-	return sec * 1000000000LL + ns > v->e->session_end_ns ? -ESTALE : 0;
-}
-
-/* `live` NULL: only what was saved is asked; somebody did save. */
-int view_check_inode(const struct cow_view *v, uint64_t ino, const struct statx *live)
+/* For what was saved under `label`; `live` NULL: only what was saved is asked, somebody did save. */
+static int check_gaps(const struct cow_view *v, uint64_t ino, uint64_t label,
+		      const struct statx *live)
 {
 	CLEANUP(cow_buf_done) struct cow_buf buf = { 0 };
+	uint64_t found;
 	struct cow_attr attr;
 	int r;
 
-	if (!v->e->session_end_ns)
-		return 0;
-	r = view_attr(v->st, ino, v->e->next_session, &buf, &attr);
-	if (r == 0)
-		return check_ctime(v, attr.ctime, attr.ctime_ns);
-	if (r != -ENOENT || !live)
-		return r == -ENOENT ? 0 : r;
-	return check_ctime(v, live->stx_ctime.tv_sec, live->stx_ctime.tv_nsec);
+	for (size_t i = 0; i < v->n_gaps && v->gaps[i].next <= label;) {
+		r = view_attr_label(v->st, ino, v->gaps[i].next, &buf, &attr, &found);
+		if (r == -ENOENT && live)
+			return check_ctime(&v->gaps[i], live->stx_ctime.tv_sec,
+					   live->stx_ctime.tv_nsec);
+		if (r < 0)
+			return r == -ENOENT ? 0 : r;
+		r = check_ctime(&v->gaps[i], attr.ctime, attr.ctime_ns);
+		if (r < 0)
+			return r;
+		/* Nothing changed it between these gaps, so the first of them speaks for all. */
+		while (i < v->n_gaps && v->gaps[i].next <= found)
+			i++;
+	}
+	return 0;
+}
+
+int view_check_inode(const struct cow_view *v, uint64_t ino, const struct statx *live)
+{
+	return check_gaps(v, ino, UINT64_MAX, live);
 }
 
 int vnode_check_foreign(struct cow_vnode *vn, const struct statx *live)
@@ -290,7 +325,7 @@ int vnode_check_foreign(struct cow_vnode *vn, const struct statx *live)
 
 int vnode_check_label(struct cow_vnode *vn, uint64_t label)
 {
-	return of_later_daemon(vn->view, label) ? view_check_inode(vn->view, vn->ino, NULL) : 0;
+	return check_gaps(vn->view, vn->ino, label, NULL);
 }
 
 /* ---- look-up ---- */
@@ -305,7 +340,7 @@ static int lookup_live(struct cow_vnode *dir, const char *name, uint64_t *ret_in
 
 	if (fd < 0)
 		return fd;
-	if (dir->view->e->session_end_ns) {
+	if (dir->view->n_gaps) {
 		r = cow_file_statx(fd, "", &sx);
 		if (r == 0)
 			r = vnode_check_foreign(dir, &sx);

@@ -8,10 +8,18 @@
 #include "cow/store_private.h"
 #include "cow/view.h"
 
+/* A time since the snapshot when nobody watched. */
+struct view_gap {
+	int64_t end_ns; /* of the daemon before */
+	uint64_t next;	/* first label of the one after */
+};
+
 struct cow_view {
 	struct cow_store *st;
-	struct epoch *e;  /* counted */
-	atomic_uint refs; /* the opener and every vnode */
+	struct epoch *e;       /* counted */
+	atomic_uint refs;      /* the opener and every vnode */
+	struct view_gap *gaps; /* owned; oldest first; set once */
+	size_t n_gaps;
 };
 
 struct cow_vnode {
@@ -30,7 +38,7 @@ int vnode_dir_fd(struct cow_vnode *vn);	  /* the same, by way of the cache */
 /* 0, or -ESTALE: it was changed while nobody watched. With its live attributes at hand; or for a record of that label. */
 int vnode_check_foreign(struct cow_vnode *vn, const struct statx *live);
 int vnode_check_label(struct cow_vnode *vn, uint64_t label);
-/* The same for any inode: 0 or -ESTALE; `live` NULL: only what was saved is asked. */
+/* The same for any inode: 0 or -ESTALE. */
 int view_check_inode(const struct cow_view *v, uint64_t ino, const struct statx *live);
 /* A vnode known by its number alone: good for what vfile_* below and the records say of it. */
 int vnode_bare(struct cow_view *v, uint64_t ino, unsigned type, struct cow_vnode **ret);

@@ -597,13 +597,18 @@ static uint64_t watched; /* the snapshot before */
 		cr_assert_eq(harness_open(&h), 0, "%s", h.why);                                    \
 	} while (0)
 
-static int overwrite(const char *path, const char *text)
+static int overwrite_at(const char *path, const char *text, off_t off)
 {
 	int fd = openat(h.fd, path, O_WRONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : pwrite(fd, text, strlen(text), 0);
+	ssize_t n = fd < 0 ? -1 : pwrite(fd, text, strlen(text), off);
 
 	close(fd);
 	return n < 0 ? -1 : 0;
+}
+
+static int overwrite(const char *path, const char *text)
+{
+	return overwrite_at(path, text, 0);
 }
 
 static int look_xattrs(const char *path)
@@ -785,6 +790,75 @@ Test(cow_view, a_file_replaced_while_nobody_watched_is_not_taken_for_the_old_one
 	cr_assert_eq(look_read(&h, watched, "d/f", buf, sizeof(buf), 0), -ESTALE);
 	UNWATCHED(symlinkat("x", h.fd, "d/f"));
 	cr_assert_eq(look_up(&h, watched, "d/f"), -ESTALE);
+	assert_no_leaks();
+}
+
+/* One file and one directory; both are changed in the session after the snapshot's, by the rules. */
+static uint64_t changed_in_the_next_session(void)
+{
+	uint64_t s;
+
+	deed_create(&h, "f", "");
+	deed_fill(&h, "f", 0, 3 * COW_CLUSTER_SIZE, 'a');
+	deed_mkdir(&h, "d");
+	deed_create(&h, "d/g", "text of g");
+	s = deed_snapshot(&h);
+	deed_reopen(&h);
+	deed_fill(&h, "f", 0, COW_CLUSTER_SIZE, 'b');
+	deed_create(&h, "d/new", "");
+	return s;
+}
+
+Test(cow_view, what_changes_in_each_session_by_the_rules_is_good)
+{
+	uint64_t s = changed_in_the_next_session();
+
+	for (int i = 0; i < 3; i++) {
+		deed_reopen(&h);
+		look_filled(&h, s, "f", 0, 3 * COW_CLUSTER_SIZE, 'a');
+		look_lists(&h, s, "d", "g ");
+		look_is(&h, s, "d/g", "text of g");
+		deed_fill(&h, "f", i * COW_CLUSTER_SIZE, COW_CLUSTER_SIZE, 'c' + i);
+		deed_write(&h, "d/g", 0, "TEXT");
+		deed_rename(&h, i % 2 ? "d/newer" : "d/new", i % 2 ? "d/new" : "d/newer", 0);
+		look_filled(&h, s, "f", 0, 3 * COW_CLUSTER_SIZE, 'a');
+		look_lists(&h, s, "d", "g ");
+		look_is(&h, s, "d/g", "text of g");
+	}
+	assert_no_leaks();
+}
+
+Test(cow_view, data_changed_between_two_later_sessions_are_stale)
+{
+	uint64_t s = changed_in_the_next_session();
+	struct statx sx;
+	char buf[16];
+
+	UNWATCHED(overwrite_at("f", "OFFLINE", 2 * COW_CLUSTER_SIZE));
+	cr_assert_eq(look_read(&h, s, "f", buf, sizeof(buf), 2 * COW_CLUSTER_SIZE), -ESTALE);
+	look_filled(&h, s, "f", 0, COW_CLUSTER_SIZE, 'a'); /* saved before that */
+	cr_assert_eq(look_stat(&h, s, "f", &sx), 0);
+	deed_fill(&h, "f", 2 * COW_CLUSTER_SIZE, COW_CLUSTER_SIZE, 'c'); /* saves "OFFLINE" */
+	cr_assert_eq(look_read(&h, s, "f", buf, sizeof(buf), 2 * COW_CLUSTER_SIZE), -ESTALE);
+	deed_reopen(&h);
+	cr_assert_eq(look_read(&h, s, "f", buf, sizeof(buf), 2 * COW_CLUSTER_SIZE), -ESTALE);
+	cr_assert_eq(look_read(&h, s, "f", buf, sizeof(buf), COW_CLUSTER_SIZE), -ESTALE);
+	look_filled(&h, s, "f", 0, COW_CLUSTER_SIZE, 'a');
+	assert_no_leaks();
+}
+
+Test(cow_view, names_changed_between_two_later_sessions_are_stale)
+{
+	uint64_t s = changed_in_the_next_session();
+	char names[256];
+
+	UNWATCHED(mkdirat(h.fd, "d/offline", 0755));
+	cr_assert_eq(look_list(&h, s, "d", names, sizeof(names)), -ESTALE);
+	cr_assert_eq(look_up(&h, s, "d/offline"), -ESTALE);
+	cr_assert_eq(look_up(&h, s, "d/new"), -ENOENT); /* saved before that */
+	deed_unlink(&h, "d/g");				/* saves the name */
+	cr_assert_eq(look_up(&h, s, "d/g"), -ESTALE);
+	look_lists(&h, s, "", "d f ");
 	assert_no_leaks();
 }
 
