@@ -180,18 +180,53 @@ static int lock_store(struct cow_store *st, const struct why *w)
 
 /* ---- format file ---- */
 
+/* A directory that was copied with its store has other inodes than the records in it name. */
+struct root_id {
+	unsigned long long ino;
+	long long btime; /* 0: not known */
+	unsigned btime_ns;
+};
+
+static int read_root(struct cow_store *st, struct root_id *ret)
+{
+	struct statx sx;
+	int r = cow_file_statx(st->below_fd, "", &sx);
+
+	if (r < 0)
+		return r;
+	*ret = (struct root_id){ .ino = sx.stx_ino };
+	if (sx.stx_mask & STATX_BTIME) {
+		ret->btime = sx.stx_btime.tv_sec;
+		ret->btime_ns = sx.stx_btime.tv_nsec;
+	}
+	return 0;
+}
+
+static bool same_root(const struct root_id *a, const struct root_id *b)
+{
+	return a->ino == b->ino &&
+	       (!a->btime || !b->btime || (a->btime == b->btime && a->btime_ns == b->btime_ns));
+}
+
 static int write_format(struct cow_store *st)
 {
+	struct root_id root;
 	char text[256];
 	uuid_t id;
 	int fd, len, r;
 
+	r = read_root(st, &root);
+	if (r < 0)
+		return r;
 	uuid_generate_random(id);
 	uuid_unparse_lower(id, st->tree_id);
 	if (getrandom(&st->seed, sizeof(st->seed), 0) != sizeof(st->seed))
 		return -EIO;
-	len = snprintf(text, sizeof(text), FORMAT_FIRST " %d\nfeatures:\ntree: %s\nseed: %016llx\n",
-		       FORMAT_VERSION, st->tree_id, (unsigned long long)st->seed);
+	len = snprintf(text, sizeof(text),
+		       FORMAT_FIRST
+		       " %d\nfeatures:\ntree: %s\nseed: %016llx\nroot: %llu %lld.%09u\n",
+		       FORMAT_VERSION, st->tree_id, (unsigned long long)st->seed, root.ino,
+		       root.btime, root.btime_ns);
 	fd = cow_file_openat(st->store_fd, "format.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW,
 			     0600);
 	if (fd < 0)
@@ -201,6 +236,23 @@ static int write_format(struct cow_store *st)
 		r = cow_file_fsync(fd);
 	close(fd);
 	return r < 0 ? r : cow_file_renameat(st->store_fd, "format.new", st->store_fd, "format", 0);
+}
+
+static int check_root(struct cow_store *st, const char *text, const struct why *w)
+{
+	const char *line = strstr(text, "\nroot: ");
+	struct root_id root, noted;
+	int at = 0, r;
+
+	if (!line ||
+	    sscanf(line, "\nroot: %llu %lld.%u%n", &noted.ino, &noted.btime, &noted.btime_ns, &at) <
+		    3 ||
+	    line[at] != '\n')
+		return say(w, -EUCLEAN, "its store's format file is damaged");
+	r = read_root(st, &root);
+	if (r == 0)
+		st->copied = !same_root(&root, &noted);
+	return r;
 }
 
 static int check_format(struct cow_store *st, char *text, const struct why *w)
@@ -228,7 +280,7 @@ static int check_format(struct cow_store *st, char *text, const struct why *w)
 		   &seed, &at) < 2)
 		return say(w, -EUCLEAN, "its store's format file is damaged");
 	st->seed = seed;
-	return 0;
+	return check_root(st, text, w);
 }
 
 static int read_format(struct cow_store *st, const struct why *w)
@@ -638,8 +690,7 @@ static int count_record(void *arg, const struct cow_rec *r, uint64_t at)
 	struct cow_data d;
 
 	(void)at;
-	if (r->kind == COW_REC_PLACE &&
-	    cow_format_get_place(r->body, r->body_len, &place) == 0 &&
+	if (r->kind == COW_REC_PLACE && cow_format_get_place(r->body, r->body_len, &place) == 0 &&
 	    place.seq > p->st->place_seq)
 		p->st->place_seq = place.seq;
 	if (r->kind == COW_REC_ATTR)
@@ -774,6 +825,26 @@ static int start_empty(struct cow_store *st)
 	return r;
 }
 
+/* Without snapshots it becomes a store of its own. */
+static int adopt_copy(struct cow_store *st, const struct why *w)
+{
+	int r;
+
+	if (st->oldest && st->elsewhere)
+		return say(w, -EUCLEAN,
+			   "the store %s belongs to another directory (give this one its own)",
+			   LOG_QUOTE(st->opt.store_dir));
+	if (st->oldest)
+		return say(w, -EUCLEAN,
+			   "it is a copy of another directory, and the snapshots in its %s are not "
+			   "its own (remove that from the copy)",
+			   COW_STORE_NAME);
+	r = start_empty(st);
+	if (r == 0)
+		r = write_format(st);
+	return r < 0 ? r : claim_grave(st, w);
+}
+
 /* ---- open, close ---- */
 
 /* File times come from the coarse clock, or since Linux 6.13 from the fine one when somebody looked. So no change so far
@@ -883,7 +954,10 @@ static int open_all(struct cow_store *st, const struct why *w)
 		r = open_index(st, rebooted, w);
 	if (r < 0)
 		return r;
-	if (!st->oldest)
+	r = st->copied ? adopt_copy(st, w) : 0;
+	if (r < 0)
+		return r;
+	if (!st->oldest && !st->copied)
 		r = start_empty(st);
 	else
 		atomic_store(&st->grave_used, dir_in_use(st->grave_parent_fd, "grave"));

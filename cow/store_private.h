@@ -113,6 +113,7 @@ struct cow_store {
 		mnt_id; /* of it; another mount of the same file system is no part either. 0: unknown */
 	uint64_t root_ino;
 	uint64_t seed;
+	bool copied; /* the format file is that of another directory: this one and its store are a copy */
 	char tree_id[COW_UUID_LEN + 1];
 	char boot_id[COW_UUID_LEN + 1];
 
