@@ -371,10 +371,11 @@ static bool is_guarded(int dir_fd, const struct statx *victim)
 	       (cow_file_statx(dir_fd, "", &dir) == 0 && dir.stx_attributes & guards);
 }
 
-/* The store cannot keep what is being removed. -ENOSPC: after making room it may. Else its snapshots go. */
-static bool grave_refused(struct cow_store *st, int r)
+/* The store cannot keep what is being removed. Returns what is to be done: 1 all of it again (room was made), 0 the removal
+ * alone (no snapshot is left that it matters to), or -errno: the change fails, since the snapshots stay. */
+static int grave_refused(struct cow_store *st, int r)
 {
-	return preserve_settle(st, r) == 1;
+	return preserve_settle(st, r);
 }
 
 int cow_unlink(struct cow_store *st, struct cow_dir dir, const char *name)
@@ -389,13 +390,17 @@ int cow_unlink(struct cow_store *st, struct cow_dir dir, const char *name)
 		r = 1;
 		if (v.ci && v.seen && recording(st) && !S_ISDIR(v.sx.stx_mode))
 			r = move_to_grave(st, dir.fd, name, v.sx.stx_ino);
-		if (r == 1 || r == -EEXIST) /* -EEXIST: another of its names waits there already */
+		if (r == 1 ||
+		    r == -EEXIST) { /* -EEXIST: another of its names waits there already */
 			r = cow_file_unlinkat(dir.fd, name, 0);
-		else if (r == -EBUSY || r == -EISDIR || r == -ENOENT || r == -EROFS ||
-			 ((r == -EPERM || r == -EACCES) && is_guarded(dir.fd, &v.sx)))
+		} else if (r == -EBUSY || r == -EISDIR || r == -ENOENT || r == -EROFS ||
+			   ((r == -EPERM || r == -EACCES) && is_guarded(dir.fd, &v.sx))) {
 			break;
-		else if (r < 0)
-			r = grave_refused(st, r) ? 1 : cow_file_unlinkat(dir.fd, name, 0);
+		} else if (r < 0) {
+			r = grave_refused(st, r);
+			if (r == 0)
+				r = cow_file_unlinkat(dir.fd, name, 0);
+		}
 	} while (r == 1);
 	victim_done(&v, st);
 	return r;
@@ -419,10 +424,11 @@ int cow_rmdir(struct cow_store *st, struct cow_dir dir, const char *name)
 			r = -ENOTEMPTY;
 		} else if (r == 1) {
 			r = move_dir_to_grave(st, dir.fd, name, &v.sx);
-			if (r < 0 && r != -EBUSY && r != -EROFS && !is_guarded(dir.fd, &v.sx))
-				r = grave_refused(st, r)
-					    ? 1
-					    : cow_file_unlinkat(dir.fd, name, AT_REMOVEDIR);
+			if (r < 0 && r != -EBUSY && r != -EROFS && !is_guarded(dir.fd, &v.sx)) {
+				r = grave_refused(st, r);
+				if (r == 0)
+					r = cow_file_unlinkat(dir.fd, name, AT_REMOVEDIR);
+			}
 		} else if (r == -EACCES) {
 			/* Not readable: whether it is empty only rmdir can tell; nobody may look into it anyway. */
 			epoch_drop_all(st, COW_DROP_FAULT);
@@ -570,10 +576,12 @@ int cow_rename(struct cow_store *st, struct cow_dir olddir, const char *oldname,
 		if (r != 0)
 			continue;
 		r = apply_move(st, &m);
-		if (r < 0 && m.store_failed)
-			r = grave_refused(st, r) ? 1
-						 : cow_file_renameat(olddir.fd, oldname, newdir.fd,
-								     newname, flags);
+		if (r < 0 && m.store_failed) {
+			r = grave_refused(st, r);
+			if (r == 0)
+				r = cow_file_renameat(olddir.fd, oldname, newdir.fd, newname,
+						      flags);
+		}
 	} while (r == 1);
 	victim_done(&m.moved, st);
 	victim_done(&m.target, st);
