@@ -29,10 +29,24 @@ const unsigned hole_levels[HOLE_LEVELS] = { 0, 6, 12, 18, 24 };
 
 /* ---- records ---- */
 
+/* From what a name stood for back to the name. It comes before the name: with the name alone nothing would keep the inode
+ * in the graveyard, and who tries again would find it recorded. One too many keeps it longer, no more. */
+static int index_back(struct cow_store *st, const struct cow_rec *r)
+{
+	uint8_t key[COW_KEY_MAX];
+	struct cow_name n;
+	int e = cow_format_get_name(r->body, r->body_len, &n);
+
+	if (e < 0 || !n.target)
+		return e;
+	return cow_index_put(st->index, key,
+			     cow_key_back(key, n.target, n.dir, n.name, n.name_len, r->epoch), "",
+			     0);
+}
+
 int preserve_index(struct cow_store *st, const struct cow_rec *r)
 {
 	uint8_t key[COW_KEY_MAX], epoch[8];
-	struct cow_name n;
 	size_t len;
 	int e;
 
@@ -43,14 +57,8 @@ int preserve_index(struct cow_store *st, const struct cow_rec *r)
 		put_be64(epoch, r->epoch);
 		return cow_index_put(st->index, key, len, epoch, sizeof(epoch));
 	}
-	e = cow_index_put(st->index, key, len, r->body, r->body_len);
-	if (e < 0 || r->kind != COW_REC_NAME)
-		return e;
-	e = cow_format_get_name(r->body, r->body_len, &n);
-	if (e < 0 || !n.target)
-		return e;
-	len = cow_key_back(key, n.target, n.dir, n.name, n.name_len, r->epoch);
-	return cow_index_put(st->index, key, len, "", 0);
+	e = r->kind == COW_REC_NAME ? index_back(st, r) : 0;
+	return e < 0 ? e : cow_index_put(st->index, key, len, r->body, r->body_len);
 }
 
 int preserve_put(struct cow_store *st, struct epoch *e, const uint8_t *rec, size_t len)

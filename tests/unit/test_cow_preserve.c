@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a change must save first, and what not: counted in the records and bytes that a change leaves in the log (I-3, I-7). */
+#include "cow/index_private.h"
 #include "cow/store_private.h"
 #include "tests/support/deeds.h"
 #include "tests/support/fault.h"
@@ -168,5 +169,35 @@ Test(cow_preserve, what_cannot_be_saved_costs_the_snapshots_and_not_the_change)
 	cr_assert(fd >= 0 && read(fd, now, 3) == 3);
 	close(fd);
 	cr_expect_str_eq(now, "new");
+	assert_no_leaks();
+}
+
+/* A name in the index without the way back to it would let go of the inode while the snapshot still shows it (I-4). */
+Test(cow_preserve, a_name_is_in_the_index_only_after_the_way_back_to_it)
+{
+	struct cow_name n = {
+		.dir = 5, .target = 7, .seq = 1, .type = DT_REG, .name = "f", .name_len = 1
+	};
+	struct cow_index *own = h.st->index, *small;
+	size_t room = 8 * 4096, big = 128 * 1024;
+	uint8_t key[COW_KEY_MAX], buf[512];
+	CLEANUP(free_p) char *value = calloc(1, big);
+	struct cow_rec rec;
+	ssize_t len;
+
+	/* A first entry that its map cannot take: all others wait in memory, until that is full. One more fits. */
+	cr_assert_eq(cow_index_open_sized(h.fd, true, 16 * 4096, &small), 0);
+	cr_assert_eq(cow_index_put(small, "big", 3, value, big), 0);
+	for (uint32_t i = 1; i + 1 < room; i++)
+		cr_assert_eq(cow_index_put(small, &i, sizeof(i), "", 0), 0, "%u", i);
+	h.st->index = small;
+	len = cow_format_name(buf, h.st->seed, 3, &n);
+	cr_assert_gt(len, 0);
+	rec = cow_format_view(buf, (size_t)len);
+	cr_expect_eq(preserve_index(h.st, &rec), -ENOSPC);
+	cr_expect_eq(cow_index_get(small, key, cow_key_name(key, 5, "f", 1, 3), NULL), -ENOENT);
+	cr_expect(reclaim_has_names(h.st, 7));
+	h.st->index = own;
+	cow_index_close(small);
 	assert_no_leaks();
 }
