@@ -455,9 +455,18 @@ static void pair_replaced(struct diff *d)
 	drop_taken(d);
 }
 
+/* Where some were not kept nobody can tell. */
 static bool same_xattrs(const struct cow_attr *a, const struct cow_attr *b)
 {
-	return a->xattrs_len == b->xattrs_len &&
+	size_t pos = 0, name_len, len;
+	const void *value;
+	const char *name;
+	int r;
+
+	while ((r = cow_format_next_xattr(a->xattrs, a->xattrs_len, &pos, &name, &name_len, &value,
+					  &len)) > 0)
+		;
+	return r == 0 && a->xattrs_len == b->xattrs_len &&
 	       (!a->xattrs_len || memcmp(a->xattrs, b->xattrs, a->xattrs_len) == 0);
 }
 

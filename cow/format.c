@@ -9,6 +9,8 @@
 
 #define MAGIC 0x52424d55u /* "UMBR" */
 
+#define XATTRS_LACK_SOME 0xff
+
 enum { OFF_LEN = 4, OFF_KIND = 8, OFF_FLAGS = 10, OFF_EPOCH = 16, OFF_HASH = 24 };
 
 enum {
@@ -248,6 +250,27 @@ ssize_t cow_format_add_xattr(uint8_t *buf, size_t len, size_t size, const char *
 	if (value_len)
 		memcpy(buf + len + 6 + name_len, value, value_len);
 	return (ssize_t)(len + need);
+}
+
+size_t cow_format_end_xattrs(uint8_t *buf, size_t len)
+{
+	buf[len] = XATTRS_LACK_SOME;
+	return len + 1;
+}
+
+const char *const cow_format_vital_xattrs[] = {
+	"system.posix_acl_access",
+	"system.posix_acl_default",
+	"security.capability",
+	NULL,
+};
+
+bool cow_format_xattr_is_vital(const char *name)
+{
+	for (const char *const *vital = cow_format_vital_xattrs; *vital; vital++)
+		if (strcmp(name, *vital) == 0)
+			return true;
+	return false;
 }
 
 /* -- reading -- */
@@ -513,6 +536,8 @@ int cow_format_next_xattr(const uint8_t *xattrs, size_t len, size_t *pos, const 
 
 	if (*pos >= len)
 		return 0;
+	if (i.left == 1 && *i.p == XATTRS_LACK_SOME)
+		return -EIO;
 	*ret_name_len = r16(&i);
 	*ret_value_len = r32(&i);
 	*ret_name = (const char *)take(&i, *ret_name_len);

@@ -46,7 +46,8 @@ struct cow_attr {
 	int64_t atime, mtime, ctime, btime; /* seconds */
 	uint32_t atime_ns, mtime_ns, ctime_ns, btime_ns;
 	bool has_btime;
-	const uint8_t *xattrs; /* entries: name length 2, value length 4, name, value; borrowed */
+	/* Entries: name length 2, value length 4, name, value; borrowed. One byte more than entries, 0xff: some were not kept. */
+	const uint8_t *xattrs;
 	size_t xattrs_len;
 };
 
@@ -135,12 +136,20 @@ int cow_format_get_place(const uint8_t *body, size_t len, struct cow_place *ret)
 int cow_format_get_ino(const uint8_t *body, size_t len, uint64_t *ret); /* BIRTH, PLACE */
 int cow_format_get_control(const struct cow_rec *r, struct cow_control *ret);
 
-/* One xattr of a block of them. Start with *pos 0. Returns 1, 0 at the end, -EUCLEAN. */
+/* One xattr of a block of them. Start with *pos 0. Returns 1, 0 at the end, -EIO at the end of one that lacks some, -EUCLEAN. */
 int cow_format_next_xattr(const uint8_t *xattrs, size_t len, size_t *pos, const char **ret_name,
 			  size_t *ret_name_len, const void **ret_value, size_t *ret_value_len);
 /* Room for one more, appended at buf[len]. Returns the new length or -E2BIG. */
 ssize_t cow_format_add_xattr(uint8_t *buf, size_t len, size_t size, const char *name,
 			     const void *value, size_t value_len);
+
+/* Say that the block lacks some, but for those that are vital: room for a byte at buf[len]. Returns the new length. Who does
+ * not know of this finds an entry that is cut off, -EUCLEAN, behind those that were kept. */
+size_t cow_format_end_xattrs(uint8_t *buf, size_t len);
+/* The names of those that are kept whatever else is not, and fit a record together (64 KiB each, xattr(7)): the kernel asks
+ * for them before it lets anybody open or run a file. NULL behind the last. */
+extern const char *const cow_format_vital_xattrs[];
+bool cow_format_xattr_is_vital(const char *name);
 
 /* Index keys. The epoch comes last, so that "smallest key >= (thing, s)" answers for snapshot s. Return the length. */
 size_t cow_key_attr(uint8_t *key, uint64_t ino, uint64_t epoch);

@@ -185,6 +185,29 @@ static int read_xattr(int fd, const char *name, struct cow_buf *block)
 	return 0;
 }
 
+/* There are more than a record holds, which is no fault of the store, and whoever may write one file can bring it about. Keep
+ * those that opening the file depends on, then what fits, and say that there were more. `names` NULL: not even these fit. */
+static int read_what_fits(int fd, const char *names, const char *end, struct cow_buf *block)
+{
+	int r = 0;
+
+	block->len = 0;
+	block->size = XATTRS_MAX - 1;
+	for (const char *const *n = cow_format_vital_xattrs; r == 0 && *n; n++) {
+		r = read_xattr(fd, *n, block);
+		if (r == -EOPNOTSUPP)
+			r = 0;
+	}
+	for (const char *n = names; r == 0 && n && n < end; n += strlen(n) + 1) {
+		r = cow_format_xattr_is_vital(n) ? 0 : read_xattr(fd, n, block);
+		if (r == -E2BIG)
+			r = 0;
+	}
+	if (r == 0)
+		block->len = cow_format_end_xattrs(block->data, block->len);
+	return r;
+}
+
 /* All xattrs as one block. Most files have none: one system call then. */
 int preserve_read_xattrs(int fd, struct cow_buf *block)
 {
@@ -193,12 +216,14 @@ int preserve_read_xattrs(int fd, struct cow_buf *block)
 	int r = 0;
 
 	len = cow_file_listxattr(fd, NULL, 0);
-	if (len <= 0)
+	if (len <= 0 && len != -E2BIG)
 		return len == -EOPNOTSUPP || len == -ENOSYS ? 0 : (int)len;
-	names = malloc((size_t)len + 1);
+	names = len < 0 ? NULL : malloc((size_t)len + 1);
 	block->data = malloc(XATTRS_MAX);
-	if (!names || !block->data)
+	if ((len > 0 && !names) || !block->data)
 		return -ENOMEM;
+	if (!names)
+		return read_what_fits(fd, NULL, NULL, block);
 	block->size = XATTRS_MAX;
 	got = cow_file_listxattr(fd, names, (size_t)len);
 	if (got < 0)
@@ -206,7 +231,7 @@ int preserve_read_xattrs(int fd, struct cow_buf *block)
 	names[got] = '\0';
 	for (const char *n = names; r == 0 && n < names + got; n += strlen(n) + 1)
 		r = read_xattr(fd, n, block);
-	return r;
+	return r == -E2BIG ? read_what_fits(fd, names, names + got, block) : r;
 }
 
 static int put_attr(struct cow_store *st, struct epoch *e, const struct cow_attr *a)

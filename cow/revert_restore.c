@@ -196,16 +196,18 @@ static int restore_content(struct revert_job *j, int path_fd, const struct cow_a
 
 /* ---- attributes ---- */
 
-static bool find_xattr(const uint8_t *block, size_t len, const char *name, size_t name_len,
-		       const void **ret_value, size_t *ret_len)
+/* 1, 0, or -EIO: it may have been one of those that were not kept. */
+static int find_xattr(const uint8_t *block, size_t len, const char *name, const void **ret_value,
+		      size_t *ret_len)
 {
 	size_t pos = 0, n_len;
 	const char *n;
+	int r;
 
-	while (cow_format_next_xattr(block, len, &pos, &n, &n_len, ret_value, ret_len) > 0)
-		if (n_len == name_len && memcmp(n, name, n_len) == 0)
-			return true;
-	return false;
+	while ((r = cow_format_next_xattr(block, len, &pos, &n, &n_len, ret_value, ret_len)) > 0)
+		if (n_len == strlen(name) && memcmp(n, name, n_len) == 0)
+			return 1;
+	return r < 0 && !cow_format_xattr_is_vital(name) ? r : 0;
 }
 
 static int remove_xattrs(int fd, const struct cow_buf *live, const struct cow_attr *a)
@@ -218,11 +220,12 @@ static int remove_xattrs(int fd, const struct cow_buf *live, const struct cow_at
 
 	while ((r = cow_format_next_xattr(live->data, live->len, &pos, &name, &name_len, &value,
 					  &len)) > 0) {
-		if (name_len >= sizeof(text) ||
-		    find_xattr(a->xattrs, a->xattrs_len, name, name_len, &other, &other_len))
+		if (name_len >= sizeof(text))
 			continue;
 		memcpy(text, name, name_len);
 		text[name_len] = '\0';
+		if (find_xattr(a->xattrs, a->xattrs_len, text, &other, &other_len) != 0)
+			continue;
 		r = cow_file_removexattr(fd, text);
 		if (r < 0 && r != -ENODATA)
 			return r;
@@ -240,17 +243,34 @@ static int set_xattrs(int fd, const struct cow_buf *live, const struct cow_attr 
 
 	while ((r = cow_format_next_xattr(a->xattrs, a->xattrs_len, &pos, &name, &name_len, &value,
 					  &len)) > 0) {
-		if (name_len >= sizeof(text) ||
-		    (find_xattr(live->data, live->len, name, name_len, &other, &other_len) &&
-		     len == other_len && (!len || memcmp(value, other, len) == 0)))
+		if (name_len >= sizeof(text))
 			continue;
 		memcpy(text, name, name_len);
 		text[name_len] = '\0';
+		if (find_xattr(live->data, live->len, text, &other, &other_len) == 1 &&
+		    len == other_len && (!len || memcmp(value, other, len) == 0))
+			continue;
 		r = cow_file_setxattr(fd, text, value, len, 0);
 		if (r < 0)
 			return r;
 	}
 	return r;
+}
+
+/* Where a block lacks some (-EIO) all that can be done is. */
+static int restore_xattrs(int fd, const struct cow_attr *a)
+{
+	CLEANUP(cow_buf_done) struct cow_buf live = { 0 };
+	int r, removed;
+
+	r = preserve_read_xattrs(fd, &live);
+	if (r < 0)
+		return r;
+	removed = remove_xattrs(fd, &live, a);
+	if (removed < 0 && removed != -EIO)
+		return removed;
+	r = set_xattrs(fd, &live, a);
+	return r < 0 ? r : removed;
 }
 
 static bool same_time(const struct statx_timestamp *t, int64_t sec, uint32_t ns)
@@ -261,10 +281,9 @@ static bool same_time(const struct statx_timestamp *t, int64_t sec, uint32_t ns)
 /* Owner first, since that takes capabilities and set-id bits away; ACLs before the mode, which they change. Times last. */
 static int restore_below(struct revert_job *j, int fd, const struct cow_attr *a)
 {
-	CLEANUP(cow_buf_done) struct cow_buf live = { 0 };
 	struct timespec tv[2] = { { a->atime, a->atime_ns }, { a->mtime, a->mtime_ns } };
 	struct statx sx;
-	int r;
+	int r, xattrs = 0;
 
 	r = revert_save(j, a->ino, fd);
 	if (r == 0)
@@ -272,11 +291,9 @@ static int restore_below(struct revert_job *j, int fd, const struct cow_attr *a)
 	if (r == 0 && (sx.stx_uid != a->uid || sx.stx_gid != a->gid))
 		r = cow_file_chown(fd, a->uid, a->gid);
 	if (r == 0)
-		r = preserve_read_xattrs(fd, &live);
-	if (r == 0)
-		r = remove_xattrs(fd, &live, a);
-	if (r == 0)
-		r = set_xattrs(fd, &live, a);
+		xattrs = restore_xattrs(fd, a);
+	if (xattrs < 0 && xattrs != -EIO)
+		r = xattrs;
 	if (r == 0)
 		r = cow_file_statx(fd, "", &sx);
 	if (r == 0 && !S_ISLNK(a->mode) && (sx.stx_mode & 07777) != (a->mode & 07777))
@@ -284,7 +301,7 @@ static int restore_below(struct revert_job *j, int fd, const struct cow_attr *a)
 	if (r == 0 && (!same_time(&sx.stx_atime, a->atime, a->atime_ns) ||
 		       !same_time(&sx.stx_mtime, a->mtime, a->mtime_ns)))
 		r = cow_file_utimens(fd, tv);
-	return r;
+	return r < 0 ? r : xattrs;
 }
 
 static int restore_attr(struct revert_job *j, int fd, const struct cow_attr *a)

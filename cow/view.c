@@ -551,6 +551,8 @@ static ssize_t find_xattr(const struct cow_attr *a, const char *name, void *buf,
 					  &value_len)) > 0)
 		if (name_len == strlen(name) && memcmp(n, name, name_len) == 0)
 			return give(value, value_len, buf, size);
+	if (r == -EIO && cow_format_xattr_is_vital(name))
+		r = 0; /* it would have been kept */
 	return r < 0 ? r : -ENODATA;
 }
 

@@ -896,3 +896,26 @@ Test(cow_format, each_record_of_a_log_is_found_under_its_own_key)
 	}
 	assert_no_leaks();
 }
+
+/* What an older reader says of it is an error as well. */
+Test(cow_format, xattrs_that_were_not_kept_are_an_error_behind_those_that_were)
+{
+	uint8_t block[64];
+	size_t len = 0, pos = 0, name_len, value_len;
+	const void *value;
+	const char *name;
+
+	len = (size_t)cow_format_add_xattr(block, 0, sizeof(block), "user.a", "1", 1);
+	len = cow_format_end_xattrs(block, len);
+	cr_expect_eq(cow_format_next_xattr(block, len, &pos, &name, &name_len, &value, &value_len),
+		     1);
+	cr_expect(name_len == 6 && memcmp(name, "user.a", 6) == 0);
+	for (unsigned i = 0; i < 2; i++)
+		cr_expect_eq(cow_format_next_xattr(block, len, &pos, &name, &name_len, &value,
+						   &value_len),
+			     -EIO);
+	block[len - 1] = 0;
+	cr_expect_eq(cow_format_next_xattr(block, len, &pos, &name, &name_len, &value, &value_len),
+		     -EUCLEAN);
+	assert_no_leaks();
+}

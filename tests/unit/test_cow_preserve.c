@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a change must save first, and what not: counted in the records and bytes that a change leaves in the log (I-3, I-7). */
+#include <sys/xattr.h>
+
 #include "cow/index_private.h"
 #include "cow/store_private.h"
 #include "tests/support/deeds.h"
@@ -199,5 +201,102 @@ Test(cow_preserve, a_name_is_in_the_index_only_after_the_way_back_to_it)
 	cr_expect(reclaim_has_names(h.st, 7));
 	h.st->index = own;
 	cow_index_close(small);
+	assert_no_leaks();
+}
+
+/* ---- more xattrs than a record holds: tmpfs, XFS and btrfs take any number ---- */
+
+#define XATTR_BYTES ((size_t)60000)
+
+static void on_a_file_system_of_many_xattrs(void)
+{
+	CLEANUP(free_p) char *value = calloc(1, XATTR_BYTES);
+	char name[32];
+	int fd;
+
+	harness_done(&h);
+	if (harness_init(&h, "/dev/shm") < 0)
+		cr_skip_test("no /dev/shm");
+	cr_assert_eq(harness_open(&h), 0, "%s", h.why);
+	deed_create(&h, "f", "text");
+	fd = openat(h.fd, "f", O_RDONLY);
+	cr_assert_geq(fd, 0);
+	cr_expect_eq(fsetxattr(fd, "user.small", "s", 1, 0), 0);
+	for (unsigned i = 0; i < 6; i++) {
+		snprintf(name, sizeof(name), "user.large%u", i);
+		if (fsetxattr(fd, name, value, XATTR_BYTES, 0) < 0)
+			cr_skip_test("the file system takes no large xattrs");
+	}
+	close(fd);
+}
+
+static ssize_t look_xattr(uint64_t epoch, const char *name)
+{
+	struct cow_vnode *vn;
+	char buf[64];
+	ssize_t n;
+
+	cr_assert_eq(look(&h, epoch, "f", &vn), 0);
+	n = name ? cow_vnode_getxattr(vn, name, buf, sizeof(buf))
+		 : cow_vnode_listxattr(vn, buf, sizeof(buf));
+	cow_vnode_put(vn);
+	return n;
+}
+
+/* How many of the large ones are an error; the others are there. */
+static unsigned look_lost(uint64_t epoch)
+{
+	unsigned lost = 0;
+	char name[32];
+
+	for (unsigned i = 0; i < 6; i++) {
+		ssize_t n;
+
+		snprintf(name, sizeof(name), "user.large%u", i);
+		n = look_xattr(epoch, name);
+		cr_expect(n == -EIO || n == -ERANGE, "%s: %zd", name, n);
+		lost += n == -EIO;
+	}
+	return lost;
+}
+
+/* Whoever may write one file must not be able to do away with all snapshots by it (I-5); what was not kept is an error, never
+ * missing (I-4), and the rest of the file is right. */
+Test(cow_preserve, more_xattrs_than_fit_cost_themselves_alone)
+{
+	struct statx before, then;
+	struct stat live;
+	uint64_t s[2];
+	int fd;
+
+	on_a_file_system_of_many_xattrs();
+	s[0] = deed_snapshot(&h);
+	s[1] = deed_snapshot(&h);
+	cr_assert_eq(look_stat(&h, s[0], "f", &before), 0);
+	deed_chmod(&h, "f", 0600);
+	deed_write(&h, "f", 0, "TEXT");
+	cr_expect_eq(harness_drops(&h), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 2; i++) {
+			look_is(&h, s[i], "f", "text");
+			cr_assert_eq(look_stat(&h, s[i], "f", &then), 0);
+			cr_expect_eq(then.stx_mode, before.stx_mode);
+			cr_expect_eq(look_lost(s[i]), 2, "four fit, in whatever order they come");
+			cr_expect_eq(look_xattr(s[i], "user.none"), -EIO);
+			cr_expect_eq(look_xattr(s[i], NULL), -EIO);
+			cr_expect_eq(look_xattr(s[i], "system.posix_acl_access"), -ENODATA,
+				     "the kernel asks for it before it opens the file");
+		}
+		deed_reopen(&h);
+	}
+	/* A revert does what can be done, and says that it is not all. */
+	cr_assert_eq(fstatat(h.fd, "f", &live, 0), 0);
+	cr_expect_eq(live.st_mode & 07777, 0600);
+	cr_expect_eq(cow_revert(h.st, s[1], false, NULL), -EIO);
+	cr_assert_eq(fstatat(h.fd, "f", &live, 0), 0);
+	cr_expect_eq(live.st_mode, before.stx_mode);
+	fd = openat(h.fd, "f", O_RDONLY);
+	cr_expect_eq(flistxattr(fd, NULL, 0), sizeof("user.small") + 6 * sizeof("user.large0"));
+	close(fd);
 	assert_no_leaks();
 }
