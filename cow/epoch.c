@@ -9,6 +9,7 @@
 #include "cow/epoch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -434,14 +435,33 @@ int cow_epoch_drop(struct cow_store *st, uint64_t epoch, bool force)
 	return r;
 }
 
-/* Nobody else reads what it holds: give the bulk of it back at once. The rest follows in reclaim.c. */
+/* A descriptor of our own: the list may grow, and so move, while the reclaimer makes it the heir of another. */
+static int dup_heirloom(struct cow_store *st, const struct epoch *e, size_t i)
+{
+	int fd;
+
+	ulock_lock(&st->epochs_lock);
+	fd = i >= e->n_heirlooms ? -ENOENT : fcntl(e->heirlooms[i].fd, F_DUPFD_CLOEXEC, 3);
+	ulock_unlock(&st->epochs_lock);
+	return fd;
+}
+
+/* Nobody else reads what it holds: give the bulk of it back at once. The rest follows in reclaim.c. That it ended must be on
+ * disk first, if it would outlive a power cut: else it would be there again with nothing in it. */
 static void give_back_now(struct cow_store *st, struct epoch *e)
 {
+	if (cow_context_persistent(e->snap.context) && cow_file_fdatasync(st->control_fd) < 0)
+		return;
 	if (e->dat_fd >= 0)
 		cow_file_truncate(e->dat_fd, 0);
-	for (size_t i = 0; i < e->n_heirlooms; i++)
-		if (e->heirlooms[i].fd >= 0)
-			cow_file_truncate(e->heirlooms[i].fd, 0);
+	for (size_t i = 0;; i++) {
+		CLEANUP(close_p) int fd = dup_heirloom(st, e, i);
+
+		if (fd == -ENOENT)
+			break;
+		if (fd >= 0)
+			cow_file_truncate(fd, 0);
+	}
 	atomic_fetch_sub(&st->stored_total, atomic_exchange(&e->stored, 0));
 }
 
@@ -449,7 +469,7 @@ int epoch_drop_oldest(struct cow_store *st, enum cow_drop_cause cause)
 {
 	struct cow_snapshot snap;
 	struct epoch *e;
-	bool alone, none_left;
+	bool alone, none_left, recorded;
 
 	ulock_lock(&st->epochs_lock);
 	for (e = st->oldest; e && (e->internal || (e->snap.state == COW_SNAP_OPENED && e->newer));
@@ -472,11 +492,11 @@ int epoch_drop_oldest(struct cow_store *st, enum cow_drop_cause cause)
 	snap = e->snap;
 	snap.extra = NULL;
 	epoch_ref(e);
-	epoch_record_drop_locked(st, e);
+	recorded = epoch_record_drop_locked(st, e) == 0;
 	epoch_doom_locked(st, e);
 	doom_idle_internals(st);
 	ulock_unlock(&st->epochs_lock);
-	if (alone)
+	if (alone && recorded)
 		give_back_now(st, e);
 	epoch_unref(e);
 	revert_dropped(st, snap.epoch);

@@ -747,3 +747,64 @@ Test(cow_epoch, a_list_counts_what_was_preserved)
 		  (unsigned long long)s.stored_bytes, (unsigned long long)s.changed_files);
 	assert_no_leaks();
 }
+
+/* ---- room for a change that cannot wait ---- */
+
+static struct {
+	int full_fd; /* writes to it find no space, once */
+	int freed_fd, control_fd;
+	bool synced, freed, early;
+	pthread_t changer;
+	pthread_mutex_t away; /* the reclaimer, which syncs as well */
+} room = { .away = PTHREAD_MUTEX_INITIALIZER };
+
+static int run_out(void *userdata, enum cow_file_op op, int fd, const char *path, size_t len)
+{
+	(void)userdata, (void)path, (void)len;
+	if (!pthread_equal(pthread_self(), room.changer)) {
+		pthread_mutex_lock(&room.away);
+		pthread_mutex_unlock(&room.away);
+		return 0;
+	}
+	if (op == COW_OP_SYNC && fd == room.control_fd)
+		room.synced = true;
+	if (op == COW_OP_TRUNCATE && fd == room.freed_fd) {
+		room.freed = true;
+		room.early = room.early || !room.synced;
+	}
+	if (op != COW_OP_WRITE || fd != room.full_fd)
+		return 0;
+	room.full_fd = -1;
+	return -ENOSPC;
+}
+
+/* Else a power cut would bring back a snapshot that nothing is left of. */
+Test(cow_epoch, what_is_given_up_for_room_is_emptied_when_its_end_is_on_disk)
+{
+	struct epoch *e;
+	uint64_t s[2];
+
+	deed_create(&h, "f", "");
+	deed_fill(&h, "f", 0, 8192, 'a');
+	s[0] = deed_snapshot_of(&h, COW_CTX_NAS_ROLLBACK);
+	deed_fill(&h, "f", 0, 8192, 'b');
+	s[1] = deed_snapshot_of(&h, COW_CTX_NAS_ROLLBACK);
+	e = epoch_get(h.st, s[0]);
+	room.freed_fd = e->dat_fd;
+	epoch_unref(e);
+	e = epoch_get(h.st, s[1]);
+	room.full_fd = e->dat_fd;
+	epoch_unref(e);
+	room.control_fd = h.st->control_fd;
+	room.synced = room.freed = room.early = false;
+	room.changer = pthread_self();
+	pthread_mutex_lock(&room.away);
+	cow_file_set_hook(run_out, NULL);
+	deed_fill(&h, "f", 0, 8192, 'c');
+	cow_file_set_hook(NULL, NULL);
+	pthread_mutex_unlock(&room.away);
+	cr_expect(room.freed && !room.early);
+	cr_expect_eq(harness_drops(&h), 1);
+	look_filled(&h, s[1], "f", 0, 8192, 'b');
+	assert_no_leaks();
+}
