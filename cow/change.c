@@ -334,6 +334,39 @@ static int is_empty(int dir_fd, const char *name)
 	return 1;
 }
 
+/* An owner may remove or replace a directory that he may neither read nor write, but not look into it or move it elsewhere:
+ * let him, for this one call. Returns a descriptor of it, to be handed to shut_out() where it stays after all. */
+static int let_in(int dir_fd, const char *name, const struct statx *sx)
+{
+	CLEANUP(close_p) int fd = -1;
+	int r;
+
+	fd = cow_file_openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_DIRECTORY, 0);
+	r = fd < 0 ? fd : cow_file_chmod(fd, (sx->stx_mode & 07777) | 0700);
+	return r < 0 ? r : TAKE_FD(fd);
+}
+
+static void shut_out(int fd, const struct statx *sx)
+{
+	cow_file_chmod(fd, sx->stx_mode & 07777);
+}
+
+/* The same for a directory that may not be read; -EACCES: not even by its owner, or it is another's. */
+static int is_empty_dir(int dir_fd, const char *name, const struct statx *sx)
+{
+	CLEANUP(close_p) int fd = -1;
+	int r = is_empty(dir_fd, name);
+
+	if (r != -EACCES)
+		return r;
+	fd = let_in(dir_fd, name, sx);
+	if (fd < 0)
+		return -EACCES;
+	r = is_empty(dir_fd, name);
+	shut_out(fd, sx);
+	return r;
+}
+
 static int move_to_grave(struct cow_store *st, int dir_fd, const char *name, uint64_t ino)
 {
 	char grave[24];
@@ -343,7 +376,6 @@ static int move_to_grave(struct cow_store *st, int dir_fd, const char *name, uin
 	return cow_file_renameat(dir_fd, name, st->grave_fd, grave, RENAME_NOREPLACE);
 }
 
-/* An owner may remove a directory that he may not write, but not move it elsewhere: let him, for this one call. */
 static int move_dir_to_grave(struct cow_store *st, int dir_fd, const char *name,
 			     const struct statx *sx)
 {
@@ -352,12 +384,12 @@ static int move_dir_to_grave(struct cow_store *st, int dir_fd, const char *name,
 
 	if (r != -EACCES && r != -EPERM)
 		return r;
-	fd = cow_file_openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_DIRECTORY, 0);
-	if (fd < 0 || cow_file_chmod(fd, (sx->stx_mode & 07777) | 0700) < 0)
+	fd = let_in(dir_fd, name, sx);
+	if (fd < 0)
 		return r;
 	r = move_to_grave(st, dir_fd, name, sx->stx_ino);
 	if (r < 0)
-		cow_file_chmod(fd, sx->stx_mode & 07777);
+		shut_out(fd, sx);
 	return r;
 }
 
@@ -419,7 +451,7 @@ int cow_rmdir(struct cow_store *st, struct cow_dir dir, const char *name)
 			r = cow_file_unlinkat(dir.fd, name, AT_REMOVEDIR);
 			continue;
 		}
-		r = is_empty(dir.fd, name);
+		r = is_empty_dir(dir.fd, name, &v.sx);
 		if (r == 0) {
 			r = -ENOTEMPTY;
 		} else if (r == 1) {
@@ -430,7 +462,7 @@ int cow_rmdir(struct cow_store *st, struct cow_dir dir, const char *name)
 					r = cow_file_unlinkat(dir.fd, name, AT_REMOVEDIR);
 			}
 		} else if (r == -EACCES) {
-			/* Not readable: whether it is empty only rmdir can tell; nobody may look into it anyway. */
+			/* Another's: whether it is empty only rmdir can tell; nobody may look into it anyway. */
 			epoch_drop_all(st, COW_DROP_FAULT);
 			r = cow_file_unlinkat(dir.fd, name, AT_REMOVEDIR);
 		}
@@ -478,6 +510,50 @@ static int preserve_move(struct cow_store *st, struct move *m)
 	return r;
 }
 
+/* Unlike one that is replaced, a directory that is exchanged must be written: its ".." changes. `at`, `name`: where the target
+ * is before. */
+static int exchange(struct move *m, struct cow_dir at, const char *name)
+{
+	CLEANUP(close_p) int fd = -1;
+	int r = cow_file_renameat(m->from.fd, m->oldname, m->to.fd, m->newname, RENAME_EXCHANGE);
+
+	if ((r != -EACCES && r != -EPERM) || !S_ISDIR(m->target.sx.stx_mode))
+		return r;
+	fd = let_in(at.fd, name, &m->target.sx);
+	if (fd < 0)
+		return r;
+	r = cow_file_renameat(m->from.fd, m->oldname, m->to.fd, m->newname, RENAME_EXCHANGE);
+	shut_out(fd, &m->target.sx);
+	return r;
+}
+
+/* Is the directory `fd` below inode `ino`, or that itself? Also when it cannot be told. */
+static bool is_below(int dir_fd, uint64_t ino)
+{
+	CLEANUP(close_p) int fd = cow_file_reopen(dir_fd, O_PATH);
+	struct statx sx;
+	uint64_t below = 0;
+
+	while (fd >= 0 && cow_file_statx(fd, "", &sx) == 0 && sx.stx_ino != ino) {
+		int up = cow_file_openat(fd, "..", O_PATH | O_DIRECTORY, 0);
+
+		if (sx.stx_ino == below)
+			return false; /* the root is its own parent */
+		below = sx.stx_ino;
+		close_p(&fd);
+		fd = up;
+	}
+	return true;
+}
+
+/* NFS, CIFS and others have no RENAME_EXCHANGE. -EINVAL says so, but also that a directory would come into itself. */
+static bool lacks_exchange(const struct move *m, int r)
+{
+	return r == -ENOSYS || r == -EOPNOTSUPP ||
+	       (r == -EINVAL &&
+		!(S_ISDIR(m->moved.sx.stx_mode) && is_below(m->to.fd, m->moved.sx.stx_ino)));
+}
+
 /* The two are exchanged; now bury what has the old name. Where that is impossible undo the exchange, so that whoever tries
  * again finds the names as they were; where even that is impossible the rename is done, and the snapshots go. */
 static int bury_exchanged(struct cow_store *st, struct move *m)
@@ -486,8 +562,7 @@ static int bury_exchanged(struct cow_store *st, struct move *m)
 	int r = dir ? move_dir_to_grave(st, m->from.fd, m->oldname, &m->target.sx)
 		    : move_to_grave(st, m->from.fd, m->oldname, m->target.sx.stx_ino);
 
-	if (r == 0 ||
-	    cow_file_renameat(m->from.fd, m->oldname, m->to.fd, m->newname, RENAME_EXCHANGE) == 0)
+	if (r == 0 || exchange(m, m->from, m->oldname) == 0)
 		return r;
 	epoch_drop_all(st, COW_DROP_FAULT);
 	cow_file_unlinkat(m->from.fd, m->oldname, dir ? AT_REMOVEDIR : 0);
@@ -502,7 +577,8 @@ static int exchange_and_bury(struct cow_store *st, struct move *m)
 	m->store_failed = r < 0;
 	if (r < 0)
 		return r;
-	r = cow_file_renameat(m->from.fd, m->oldname, m->to.fd, m->newname, RENAME_EXCHANGE);
+	r = exchange(m, m->to, m->newname);
+	m->store_failed = lacks_exchange(m, r);
 	if (r < 0)
 		return r;
 	r = bury_exchanged(st, m);
@@ -541,7 +617,7 @@ static int replace_dir(struct cow_store *st, struct move *m)
 
 	if (!S_ISDIR(m->moved.sx.stx_mode))
 		return -EISDIR;
-	r = is_empty(m->to.fd, m->newname);
+	r = is_empty_dir(m->to.fd, m->newname, &m->target.sx);
 	if (r <= 0)
 		return r < 0 ? r : -ENOTEMPTY;
 	return exchange_and_bury(st, m);

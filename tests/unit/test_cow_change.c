@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Each kind of change: what the call below says is what its caller hears, and a change that fails changes nothing, neither live
  * nor in a snapshot (change.h). */
+#include <sys/prctl.h>
 #include <sys/xattr.h>
 
 #include "cow/file.h"
@@ -255,5 +256,128 @@ Test(cow_change, memory_that_is_short_when_something_is_replaced_fails_that)
 	deed_rename(&h, "g", "f", 0);
 	deed_rename(&h, "d", "empty", 0);
 	snapshot_is_whole_with("d empty f g l ");
+	assert_no_leaks();
+}
+
+/* ---- an ordinary user's own directories ---- */
+
+/* From here on this process is nobody's in particular, and so is its store. */
+static void as_ordinary_user(void)
+{
+	harness_done(&h);
+	if (geteuid() == 0) {
+		cr_assert_eq(setresgid(65534, 65534, 65534), 0);
+		cr_assert_eq(setresuid(65534, 65534, 65534), 0);
+		prctl(PR_SET_DUMPABLE, 1); /* else /proc/self is root's */
+	}
+	cr_assert_eq(harness_init(&h, "/tmp"), 0);
+	cr_assert_eq(harness_open(&h), 0, "%s", h.why);
+	deed_mkdir(&h, "a");
+	deed_create(&h, "a/in", "in");
+	deed_mkdir(&h, "P");
+}
+
+static void mode_of(const char *path, mode_t mode)
+{
+	cr_assert_eq(fchmodat(h.fd, path, mode, 0), 0);
+}
+
+static mode_t look_mode(const char *path)
+{
+	struct statx sx = { 0 };
+
+	cr_expect_eq(look_stat(&h, s, path, &sx), 0);
+	return sx.stx_mode & 07777;
+}
+
+/* I-5: below it works, so it works with snapshots; and they stay. */
+Test(cow_change, a_directory_replaces_an_empty_one_that_may_not_be_written)
+{
+	static const mode_t modes[] = { 0500, 0300, 0000 };
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		as_ordinary_user();
+		deed_mkdir(&h, "P/b");
+		deed_mkdir(&h, "full");
+		deed_create(&h, "full/in", "in");
+		mode_of("P/b", modes[i]);
+		mode_of("full", modes[i]);
+		s = deed_snapshot(&h);
+		cr_expect_eq(renamed("a", "full", 0), -ENOTEMPTY);
+		/* the burying, after one exchange or two */
+		short_at(COW_OP_RENAME, modes[i] & 0200 ? 2 : 3, NO_OP);
+		cr_expect_eq(renamed("a", "P/b", 0), -ENOMEM);
+		cow_file_set_hook(NULL, NULL);
+		cr_expect(shortage.met && is_there("a/in") && is_there("P/b"));
+		cr_expect_eq(renamed("a", "P/b", 0), 0, "mode %o", modes[i]);
+		cr_expect(is_there("P/b/in") && !is_there("a"));
+		cr_expect_eq(harness_drops(&h), 0);
+		look_is(&h, s, "a/in", "in");
+		cr_expect_eq(look_mode("P/b"), modes[i]);
+		cr_expect_eq(look_mode("full"), modes[i]);
+		mode_of("full", 0700);
+		cr_expect(is_there("full/in"));
+	}
+	assert_no_leaks();
+}
+
+Test(cow_change, a_directory_of_one_s_own_that_may_not_be_read_is_removed)
+{
+	struct stat st;
+	int r;
+
+	as_ordinary_user();
+	deed_mkdir(&h, "P/b");
+	mode_of("P/b", 0);
+	mode_of("a", 0);
+	s = deed_snapshot(&h);
+	DEED_NAMED(&h, "a", r, cow_rmdir(h.st, at.dir, at.name));
+	cr_expect_eq(r, -ENOTEMPTY);
+	cr_assert_eq(fstatat(h.fd, "a", &st, 0), 0);
+	cr_expect_eq(st.st_mode & 07777, 0);
+	DEED_NAMED(&h, "P/b", r, cow_rmdir(h.st, at.dir, at.name));
+	cr_expect_eq(r, 0);
+	cr_expect(!is_there("P/b"));
+	cr_expect_eq(harness_drops(&h), 0);
+	look_lists(&h, s, "P", "b ");
+	cr_expect_eq(look_mode("P/b"), 0);
+	mode_of("a", 0700);
+	cr_expect(is_there("a/in"));
+	assert_no_leaks();
+}
+
+/* ---- file systems without RENAME_EXCHANGE ---- */
+
+static int no_exchange(void *userdata, enum cow_file_op op, int fd, const char *path, size_t len)
+{
+	unsigned *left = userdata;
+
+	(void)fd, (void)path, (void)len;
+	return op == COW_OP_RENAME && *left && --*left == 0 ? -EINVAL : 0;
+}
+
+/* I-5, F-14 */
+Test(cow_change, where_names_cannot_be_exchanged_the_snapshot_goes_and_not_the_rename)
+{
+	unsigned left = 1;
+
+	deed_mkdir(&h, "empty");
+	s = deed_snapshot(&h);
+	cow_file_set_hook(no_exchange, &left);
+	cr_expect_eq(renamed("d", "empty", 0), 0);
+	cow_file_set_hook(NULL, NULL);
+	cr_expect(is_there("empty/in") && !is_there("d"));
+	cr_expect(harness_dropped(&h, s, NULL));
+	assert_no_leaks();
+}
+
+Test(cow_change, a_directory_that_would_come_into_itself_costs_no_snapshot)
+{
+	deed_mkdir(&h, "d/below");
+	deed_mkdir(&h, "d/below/empty");
+	s = deed_snapshot(&h);
+	cr_expect_eq(renamed("d", "d/below/empty", 0), -EINVAL);
+	cr_expect_eq(harness_drops(&h), 0);
+	look_lists(&h, s, "d/below", "empty ");
 	assert_no_leaks();
 }
