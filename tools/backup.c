@@ -92,7 +92,8 @@ static int mount_all(int sock, const struct backup *b, const struct session *s)
 		while (&b->trees.list[index].path != order[i])
 			index++;
 		source = ns_source(json_array_get(s->snapshots, index));
-		r = source ? ns_mount(sock, index, b->trees.list[index].path, source) : -ENOMEM;
+		r = source ? ns_mount(sock, index, b->trees.list[index].path, true, source)
+			   : -ENOMEM;
 	}
 	return r;
 }

@@ -408,28 +408,87 @@ int copy_finish(const struct copy_source *src, struct copy_temp *t, const char *
 }
 
 int copy_replace(const struct copy_source *src, int dst_dir, const char *dst_name,
-		 copy_progress_fn *progress, void *ctx)
+		 copy_progress_fn *progress, void *ctx, struct stat *ret_made)
 {
 	struct copy_temp t;
 	int r = -EEXIST;
 
 	for (int i = 0; i < TRIES && r == -EEXIST; i++)
 		r = copy_make(src, dst_dir, &t);
-	return r < 0 ? r : copy_finish(src, &t, dst_name, progress, ctx, NULL);
+	return r < 0 ? r : copy_finish(src, &t, dst_name, progress, ctx, ret_made);
 }
 
-int copy_link(int link_dir, const char *link_name, int dst_dir, const char *dst_name)
+int copy_link(int fd, int dst_dir, const char *dst_name)
 {
-	struct copy_temp t;
+	char from[PROC_FD_SIZE], temporary[COPY_NAME_SIZE];
 	int r = -EEXIST;
 
+	proc_fd(from, fd);
 	for (int i = 0; i < TRIES && r == -EEXIST; i++) {
-		r = temp_init(&t, dst_dir);
-		if (r < 0)
-			continue;
-		r = linkat(link_dir, link_name, t.dir, t.name, 0) < 0 ? -errno : 0;
-		if (r < 0)
-			temp_done(&t);
+		make_name(temporary);
+		r = linkat(AT_FDCWD, from, dst_dir, temporary, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 	}
-	return r < 0 ? r : put(&t, dst_name);
+	if (r < 0)
+		return r;
+	r = renameat(dst_dir, temporary, dst_dir, dst_name) < 0 ? -errno : 0;
+	(void)unlinkat(dst_dir, temporary, 0); /* see temp_discard() */
+	return r;
+}
+
+/* ---- directories */
+
+static int open_directory(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int move_directory(const struct copy_temp *t, const char *name)
+{
+	if (renameat2(t->dir, t->name, t->dst_dir, name, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL) /* not every file system has it; an empty one would be replaced then */
+		return -errno;
+	return renameat(t->dir, t->name, t->dst_dir, name) < 0 ? -errno : 0;
+}
+
+/* As for files: where others cannot reach it, then moved. */
+static int make_directory(int dst_dir, const char *name, int *ret_fd)
+{
+	struct copy_temp t;
+	int r = temp_init(&t, dst_dir);
+
+	if (r < 0)
+		return r;
+	if (!t.sure)
+		return mkdirat(dst_dir, name, 0700) < 0 ? -errno : 0;
+	r = mkdirat(t.dir, t.name, 0700) < 0 ? -errno : 0;
+	if (r == 0) {
+		t.fd = open_directory(t.dir, t.name);
+		r = t.fd < 0 ? t.fd : move_directory(&t, name);
+		if (r < 0)
+			(void)unlinkat(t.dir, t.name, AT_REMOVEDIR);
+		else
+			*ret_fd = TAKE_FD(t.fd);
+	}
+	temp_done(&t);
+	return r < 0 ? r : 1;
+}
+
+int copy_directory(int dst_dir, const char *name, int *ret_fd)
+{
+	int fd = open_directory(dst_dir, name), made = 0;
+
+	for (int i = 0; i < TRIES && fd == -ENOENT; i++) {
+		made = make_directory(dst_dir, name, &fd);
+		if (made < 0 && made != -EEXIST)
+			return made;
+		if (made <= 0)
+			fd = open_directory(dst_dir, name);
+	}
+	if (fd < 0)
+		return fd;
+	*ret_fd = fd;
+	return made > 0;
 }

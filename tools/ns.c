@@ -15,6 +15,7 @@
 #include "cow/base/fdpass.h"
 #include "cow/base/fusemount.h"
 #include "cow/base/mounts.h"
+#include "cow/base/path.h"
 #include "tools/common.h"
 
 static int write_text(const char *path, const char *text)
@@ -76,17 +77,37 @@ void ns_fail(int sock, int error, const char *what)
 	(void)fdpass_send(sock, &m, sizeof(m), -1); /* a dead parent needs no telling */
 }
 
-int ns_mount(int sock, unsigned index, const char *target, const char *source)
+/* Over what a tree's path leads to in this namespace: the tree, or in it an empty directory of an outer one's snapshot.
+ * Anything else is where somebody led it who may rename what is above: he would choose what the command sees there. */
+static int mount_in_umbra(const char *target, const char *source, int *ret_fd)
+{
+	CLEANUP(mounts_done) struct mounts mounts = { 0 };
+	CLEANUP(close_p) int dir = -1;
+	const struct mount *at;
+	char link[40];
+	int r = mounts_open(target, &mounts, &at, &dir);
+
+	if (r < 0)
+		return r;
+	if (!mount_is_trusted(at))
+		return -ESTALE;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", dir);
+	return fusemount_direct(link, source, ret_fd);
+}
+
+int ns_mount(int sock, unsigned index, const char *target, bool over_tree, const char *source)
 {
 	struct ns_message m = { .kind = NS_MOUNTED, .index = index };
 	CLEANUP(close_p) int fd = -1;
 	int r, none;
 	char served;
 
-	r = fusemount_direct(target, source, &fd);
+	r = over_tree ? mount_in_umbra(target, source, &fd) : fusemount_direct(target, source, &fd);
 	if (r < 0) {
 		ns_fail(sock, r,
-			r == -EACCES || r == -ENOENT ? "/dev/fuse" : "mounting the snapshot");
+			r == -ESTALE		       ? "the path leads elsewhere by now"
+			: r == -EACCES || r == -ENOENT ? "/dev/fuse"
+						       : "mounting the snapshot");
 		return r;
 	}
 	r = fdpass_send(sock, &m, sizeof(m), fd);
@@ -159,7 +180,7 @@ static void child_open(int sock, int answer, const char *source)
 		ns_fail(sock, r, what);
 		_exit(1);
 	}
-	if (ns_mount(sock, 0, "/proc", source) < 0)
+	if (ns_mount(sock, 0, "/proc", false, source) < 0)
 		_exit(1);
 	fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
@@ -215,31 +236,46 @@ static int open_private(struct umbra_client *c, const json_t *snapshot, int *ret
 	return 0;
 }
 
+/* Below .snapshots of the tree that is meant: others may rename what is above it, so not by the whole path. */
+static int open_shown(const json_t *snapshot, const char *path)
+{
+	CLEANUP(free_p) char *tree = tool_path(snapshot, "tree_path");
+	CLEANUP(close_p) int root = -1;
+	const char *below = tree ? path_below(tree, path) : NULL;
+	int fd, r;
+
+	if (!below || !*below)
+		return -ENOENT;
+	r = mounts_open_tree(tree, &root);
+	if (r < 0)
+		return r;
+	fd = openat(root, below + strspn(below, "/"),
+		    O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 int ns_open_snapshot(struct umbra_client *c, const json_t *snapshot, int *ret_fd)
 {
 	CLEANUP(free_p) char *path = tool_path(snapshot, "path");
 	int fd;
 
 	if (path) {
-		fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		fd = open_shown(snapshot, path);
 		if (fd >= 0) {
 			*ret_fd = fd;
 			return 0;
 		}
-		log_debug("%s: %s, so by a private mount", LOG_QUOTE(path), err_text(-errno));
+		log_debug("%s: %s, so by a private mount", LOG_QUOTE(path), err_text(fd));
 	}
 	return open_private(c, snapshot, ret_fd);
 }
 
 int ns_open_side(struct umbra_client *c, const json_t *snapshot, const char *tree, int *ret_fd)
 {
-	int fd;
+	int r;
 
 	if (snapshot)
 		return ns_open_snapshot(c, snapshot, ret_fd);
-	fd = open(tree, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return tool_error("%s: %s", LOG_QUOTE(tree), err_text(-errno));
-	*ret_fd = fd;
-	return 0;
+	r = mounts_open_tree(tree, ret_fd);
+	return r < 0 ? tool_error("%s: %s", LOG_QUOTE(tree), err_text(r)) : 0;
 }

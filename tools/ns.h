@@ -30,9 +30,10 @@ struct ns_message {
 /**
  * In the child: mount one snapshot and wait until the parent has it served.
  * @sock    to the parent, see ns_serve()
+ * @over_tree  target is the path of a protected directory, and it is an error when it leads elsewhere
  * Returns 0; -errno, of which the parent knows.
  */
-int ns_mount(int sock, unsigned index, const char *target, const char *source);
+int ns_mount(int sock, unsigned index, const char *target, bool over_tree, const char *source);
 /** In the child: tell the parent of a failure. */
 void ns_fail(int sock, int error, const char *what);
 

@@ -12,6 +12,7 @@
 
 #include "cow/base/bytes.h"
 #include "cow/base/err.h"
+#include "cow/base/mounts.h"
 #include "tools/commands.h"
 #include "tools/common.h"
 #include "tools/copy.h"
@@ -25,7 +26,9 @@
 struct linked {
 	dev_t dev;
 	ino_t ino;
-	char *path; /* at the destination; owned */
+	dev_t copy_dev; /* of the copy */
+	ino_t copy_ino;
+	char *path; /* of the copy, below base; owned */
 };
 
 struct restore {
@@ -36,6 +39,7 @@ struct restore {
 	/* where we are */
 	int root;   /* the snapshot's root directory */
 	char *tree; /* path of the live tree */
+	int base;   /* its root, or DIR of --to; -1: not there (-n) */
 	int *dirs;  /* open directories of the destination, outermost first */
 	size_t depth, space;
 	const char *top_name; /* what the start is called at the destination */
@@ -45,7 +49,8 @@ struct restore {
 	struct progress progress;
 	uint64_t files, bytes, failures;
 	json_t *actions;       /* --json, else NULL */
-	const char *shown_dst; /* the destination of the start, for messages */
+	const char *start;     /* the destination of the start below base */
+	const char *shown_dst; /* and as a path of the start, for messages */
 };
 
 static int fail(struct restore *r, const char *path, int error)
@@ -169,12 +174,9 @@ static int enter_dir(struct restore *r, const struct walk_item *it)
 					     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		return push_dir(r, fd);
 	}
-	/* Nobody else before its modes are set. */
-	if (mkdirat(dst_dir(r), name, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	fd = openat(dst_dir(r), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
+	res = copy_directory(dst_dir(r), name, &fd);
+	if (res < 0)
+		return res;
 	res = push_dir(r, fd);
 	if (res < 0)
 		close(fd);
@@ -245,7 +247,7 @@ static const struct linked *find_linked(const struct restore *r, const struct st
 }
 
 /* Without memory a later name becomes a file of its own, as with cp without -a. */
-static void remember_linked(struct restore *r, const struct walk_item *it)
+static void remember_linked(struct restore *r, const struct walk_item *it, const struct stat *copy)
 {
 	struct linked *l = calloc(1, sizeof(*l));
 
@@ -253,9 +255,26 @@ static void remember_linked(struct restore *r, const struct walk_item *it)
 		return;
 	l->dev = it->st.st_dev;
 	l->ino = it->st.st_ino;
-	l->path = path_join(r->shown_dst, it->path);
+	l->copy_dev = copy->st_dev;
+	l->copy_ino = copy->st_ino;
+	l->path = path_join(r->start, it->path);
 	if (!l->path || !tsearch(l, &r->linked, compare_linked))
 		free_linked(l);
+}
+
+/* The copy itself, and nothing that was put in its place or leads elsewhere. */
+static int open_linked(const struct restore *r, const struct linked *l)
+{
+	CLEANUP(close_p) int dir = -1;
+	CLEANUP(close_p) int fd = -1;
+	struct stat st;
+
+	if (walk_above(r->base, l->path, &dir) < 0)
+		return -1;
+	fd = openat(dir, path_last(l->path), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_dev != l->copy_dev || st.st_ino != l->copy_ino)
+		return -1;
+	return TAKE_FD(fd);
 }
 
 static int copy_one(struct restore *r, const struct walk_item *it)
@@ -264,15 +283,17 @@ static int copy_one(struct restore *r, const struct walk_item *it)
 		.dir_fd = it->dir_fd, .name = it->name, .fd = it->fd, .st = &it->st
 	};
 	const struct linked *l = it->st.st_nlink > 1 ? find_linked(r, &it->st) : NULL;
+	CLEANUP(close_p) int linked = l ? open_linked(r, l) : -1;
+	struct stat made;
 	int res;
 
-	if (l && copy_link(AT_FDCWD, l->path, dst_dir(r), dst_name(r, it)) == 0) {
+	if (linked >= 0 && copy_link(linked, dst_dir(r), dst_name(r, it)) == 0) {
 		add_progress(r, S_ISREG(it->st.st_mode) ? (uint64_t)it->st.st_size : 0);
 		return 0;
 	}
-	res = copy_replace(&src, dst_dir(r), dst_name(r, it), add_progress, r);
+	res = copy_replace(&src, dst_dir(r), dst_name(r, it), add_progress, r, &made);
 	if (res == 0 && it->st.st_nlink > 1 && !l)
-		remember_linked(r, it);
+		remember_linked(r, it, &made);
 	return res;
 }
 
@@ -306,38 +327,49 @@ static const struct walk_ops restore_ops = {
 
 /* ---- one PATH */
 
+static int copy_attributes_of(const struct restore *r, const char *path, int dst)
+{
+	CLEANUP(close_p) int dir = -1;
+	CLEANUP(close_p) int src = -1;
+	struct stat st;
+	int res = walk_above(r->root, path, &dir);
+
+	if (res < 0)
+		return res;
+	src = openat(dir, path_last(path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (src < 0 || fstat(src, &st) < 0)
+		return -errno;
+	return copy_attributes(src, &st, dst);
+}
+
 /* Make the directories above a path that are gone from the live tree; with the attributes that the
  * snapshot has. relative "" or without slash: none. */
 static int open_parent(struct restore *r, const char *relative, int *ret)
 {
-	CLEANUP(close_p) int fd = open(r->tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(close_p) int fd = openat(r->base, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CLEANUP(free_p) char *path = strdup(relative);
 
 	if (fd < 0 || !path)
 		return fd < 0 ? -errno : -ENOMEM;
 	for (char *p = path, *slash; (slash = strchr(p, '/')); p = slash + 1) {
-		CLEANUP(close_p) int src = -1;
-		struct stat st;
-		bool made;
-		int next, res = 0;
+		int next = -1, res;
 
 		*slash = '\0';
-		made = !r->dry && mkdirat(fd, p, 0700) == 0;
-		next = openat(fd, p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (next < 0)
-			return -errno;
-		close(fd);
-		fd = next;
-		if (made) {
-			src = openat(r->root, path,
-				     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-			if (src < 0 || fstat(src, &st) < 0)
-				return -errno;
-			res = copy_attributes(src, &st, fd);
+		if (r->dry) {
+			next = openat(fd, p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			res = next < 0 ? -errno : 0;
+		} else {
+			res = copy_directory(fd, p, &next);
 		}
-		*slash = '/';
 		if (res < 0)
 			return res;
+		close(fd);
+		fd = next;
+		if (res == 1)
+			res = copy_attributes_of(r, path, fd);
+		if (res < 0)
+			return res;
+		*slash = '/';
 	}
 	*ret = TAKE_FD(fd);
 	return 0;
@@ -354,22 +386,65 @@ static int open_to(const struct restore *r, int *ret)
 	return 0;
 }
 
+static int open_base(struct restore *r)
+{
+	int res = r->to ? open_to(r, &r->base) : mounts_open_tree(r->tree, &r->base);
+
+	if (res == -ESTALE)
+		return tool_error("%s leads elsewhere by now, or is not protected any more",
+				  LOG_QUOTE(r->tree));
+	return res < 0 ? tool_error("restoring to %s: %s", LOG_QUOTE(r->to ? r->to : r->tree),
+				    err_text(res))
+		       : 0;
+}
+
+/* Where the copies of one PATH go; -1 when that would be made. */
+static int open_destination(struct restore *r, const char *relative, int *ret)
+{
+	if (!r->to)
+		return open_parent(r, relative, ret);
+	*ret = r->base < 0 ? -1 : openat(r->base, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return *ret < 0 && r->base >= 0 ? -errno : 0;
+}
+
+/* Everything below a path of the snapshot, in which a link leads nowhere. */
+static int walk_snapshot(struct restore *r, const char *relative, const struct walk_ops *ops,
+			 void *ctx)
+{
+	CLEANUP(close_p) int dir = -1;
+	int res = walk_above(r->root, relative, &dir);
+
+	return res < 0 ? ops->failed(ctx, "", res)
+		       : walk(dir, *relative ? path_last(relative) : ".", "", ops, ctx);
+}
+
+static int is_in_snapshot(const struct restore *r, const char *relative)
+{
+	CLEANUP(close_p) int dir = -1;
+	struct stat st;
+	int res = walk_above(r->root, relative, &dir);
+
+	if (res == 0 &&
+	    fstatat(dir, *relative ? path_last(relative) : ".", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		res = -errno;
+	return res;
+}
+
 static int restore_path(struct restore *r, const char *given, const char *relative)
 {
-	const char *start = *relative ? relative : ".";
 	CLEANUP(free_p) char *shown = NULL;
-	struct stat st;
-	int parent = -1, res;
+	int parent = -1, res = is_in_snapshot(r, relative);
 
-	if (fstatat(r->root, start, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (res < 0)
 		return tool_error("%s is not in the snapshot: %s (see: umbra diff, umbra versions)",
-				  LOG_QUOTE(given), err_text(-errno));
+				  LOG_QUOTE(given), err_text(res));
 	r->top_name = *relative ? path_last(relative) : r->to ? path_last(r->tree) : ".";
+	r->start = r->to ? r->top_name : relative;
 	shown = r->to ? path_join(r->to, r->top_name) : path_join(r->tree, relative);
 	if (!shown)
 		return tool_no_memory();
 	r->shown_dst = shown;
-	res = r->to ? open_to(r, &parent) : open_parent(r, relative, &parent);
+	res = open_destination(r, relative, &parent);
 	if (res == -ENOENT && r->dry)
 		res = 0; /* would be made */
 	if (res == 0)
@@ -378,7 +453,7 @@ static int restore_path(struct restore *r, const char *given, const char *relati
 		fail(r, "", res);
 		return TOOL_FAILED;
 	}
-	res = walk(r->root, start, "", &restore_ops, r);
+	res = walk_snapshot(r, relative, &restore_ops, r);
 	if (!r->dry && parent >= 0)
 		(void)fsync(
 			parent); /* the name itself; a file system without it has no more to give */
@@ -407,8 +482,7 @@ static int restore_all(struct restore *r, char **paths, char **relative, int n)
 
 	if (!r->dry) {
 		for (int i = 0; i < n; i++)
-			(void)walk(r->root, *relative[i] ? relative[i] : ".", "", &count_ops,
-				   &total);
+			(void)walk_snapshot(r, relative[i], &count_ops, &total);
 	}
 	progress_begin(&r->progress, "restoring", total, true);
 	for (int i = 0; i < n && !tool_signal(); i++)
@@ -451,6 +525,8 @@ static int restore(struct restore *r, char **paths, char **relative, int n)
 		res = find_snapshot(c, r->snapshot, r->for_dir ? r->for_dir : r->tree, &snapshot);
 	if (res == 0)
 		res = ns_open_snapshot(c, snapshot, &r->root);
+	if (res == 0)
+		res = open_base(r);
 	if (res != 0)
 		return res;
 	tool_catch_signals();
@@ -470,7 +546,7 @@ static const struct option options[] = {
 
 static int run(int argc, char **argv)
 {
-	struct restore r = { .root = -1 };
+	struct restore r = { .root = -1, .base = -1 };
 	char **relative;
 	int c, res, n;
 
@@ -508,6 +584,7 @@ static int run(int argc, char **argv)
 	free(r.tree);
 	json_decref(r.actions);
 	close_p(&r.root);
+	close_p(&r.base);
 	return res;
 }
 

@@ -69,3 +69,24 @@ int walk(int dir_fd, const char *name, const char *path, const struct walk_ops *
 	it.fd = fd;
 	return ops->other(ctx, &it);
 }
+
+int walk_above(int base, const char *path, int *ret_fd)
+{
+	CLEANUP(close_p) int fd = openat(base, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(free_p) char *copy = strdup(path + strspn(path, "/"));
+
+	if (fd < 0 || !copy)
+		return fd < 0 ? -errno : -ENOMEM;
+	for (char *p = copy, *slash; (slash = strchr(p, '/')); p = slash + 1) {
+		int next;
+
+		*slash = '\0';
+		next = openat(fd, p, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (next < 0)
+			return -errno;
+		close(fd);
+		fd = next;
+	}
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}

@@ -34,4 +34,12 @@ struct walk_ops {
  */
 int walk(int dir_fd, const char *name, const char *path, const struct walk_ops *ops, void *ctx);
 
+/**
+ * The directory that holds what a relative path leads to, without following a link on the way: O_PATH.
+ * @path    "" or one name: base itself
+ * @ret_fd  owned by the caller
+ * Returns 0; -ENOTDIR for a link; errors of open(2).
+ */
+int walk_above(int base, const char *path, int *ret_fd);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,16 @@ static bool has_option(const char *options, const char *word)
 	return false;
 }
 
+/* user_id=N among the options of a FUSE mount. */
+static uid_t daemon_uid(const char *options)
+{
+	const char *p = strstr(options, "user_id=");
+
+	if (!p || (p != options && p[-1] != ','))
+		return (uid_t)-1;
+	return (uid_t)strtoul(p + strlen("user_id="), NULL, 10);
+}
+
 int mount_parse(const char *line, struct mount *ret)
 {
 	CLEANUP(free_p) char *copy = strdup(line);
@@ -57,6 +68,8 @@ int mount_parse(const char *line, struct mount *ret)
 		; /* any number of tags before it */
 	if (dash + 2 >= n)
 		return -EINVAL;
+	m.id = atoi(field[0]);
+	m.uid = dash + 3 < n ? daemon_uid(field[dash + 3]) : (uid_t)-1;
 	m.point = unescape(field[4]);
 	m.type = unescape(field[dash + 1]);
 	m.source = unescape(field[dash + 2]);
@@ -144,6 +157,90 @@ const struct mount *mounts_umbra_above(const struct mounts *m, const char *path)
 	return deepest_above(m, path, true);
 }
 
+int mounts_id_of(int fd)
+{
+	CLEANUP(fclose_p) FILE *f = NULL;
+	char line[128];
+	int id;
+
+	snprintf(line, sizeof(line), "/proc/self/fdinfo/%d", fd);
+	f = fopen(line, "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "mnt_id: %d", &id) == 1)
+			return id;
+	}
+	return -EINVAL;
+}
+
+static int is_at(int fd, const char *path)
+{
+	char link[40], real[PATH_MAX];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, real, sizeof(real) - 1);
+	if (n < 0)
+		return -errno;
+	real[n] = '\0';
+	return strcmp(real, path) == 0;
+}
+
+static const struct mount *find_id(const struct mounts *m, int id)
+{
+	for (size_t i = 0; i < m->count; i++) {
+		if (m->list[i].id == id)
+			return &m->list[i];
+	}
+	return NULL;
+}
+
+int mounts_open(const char *path, struct mounts *ret_table, const struct mount **ret_at,
+		int *ret_fd)
+{
+	CLEANUP(mounts_done) struct mounts m = { 0 };
+	CLEANUP(close_p)
+	int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	const struct mount *at;
+	int r, id;
+
+	if (fd < 0)
+		return -errno;
+	r = is_at(fd, path);
+	if (r <= 0)
+		return r < 0 ? r : -ESTALE;
+	id = mounts_id_of(fd);
+	if (id < 0)
+		return id;
+	r = mounts_read(&m); /* after the opening: what the descriptor holds is in it */
+	if (r < 0)
+		return r;
+	at = find_id(&m, id);
+	if (!at)
+		return -ESTALE;
+	*ret_at = at;
+	*ret_fd = TAKE_FD(fd);
+	*ret_table = m;
+	m = (struct mounts){ 0 };
+	return 0;
+}
+
+int mounts_open_tree(const char *path, int *ret_fd)
+{
+	CLEANUP(mounts_done) struct mounts m = { 0 };
+	CLEANUP(close_p) int fd = -1;
+	const struct mount *at;
+	int r = mounts_open(path, &m, &at, &fd);
+
+	if (r < 0)
+		return r;
+	if (!mount_is_trusted(at) || mount_is_snapshot(at) || strcmp(at->point, path) != 0)
+		return -ESTALE;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
 bool mounts_is_dead(const char *dir)
 {
 	/* The kernel may still know the attributes, so stat(2) would tell nothing. */
@@ -155,6 +252,11 @@ bool mounts_is_dead(const char *dir)
 bool mount_is_umbra(const struct mount *m)
 {
 	return strcmp(m->type, MOUNTS_TYPE) == 0;
+}
+
+bool mount_is_trusted(const struct mount *m)
+{
+	return mount_is_umbra(m) && (m->uid == 0 || m->uid == geteuid());
 }
 
 static bool begins(const char *text, const char *with)

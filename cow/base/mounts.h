@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 /** What Umbra's mounts are of: type, and what stands, with the snapshot's id behind it, as source of a
  *  snapshot that somebody mounted, and of one that umbrafs exposes. */
@@ -15,6 +16,8 @@
 #define MOUNTS_EXPOSED_SOURCE "umbra-exposed:"
 
 struct mount {
+	int id; /* while it lasts; then another may get it */
+	uid_t uid; /* who runs its daemon, as this user namespace has him; of no FUSE mount: (uid_t)-1 */
 	char *point, *type, *source; /* owned */
 	bool read_only;
 };
@@ -37,6 +40,22 @@ const struct mount *mounts_at(const struct mounts *m, const char *point);
 const struct mount *mounts_above(const struct mounts *m, const char *path);
 /** The deepest mount of Umbra that path lies in, dead ones too; NULL if there is none. Borrowed. */
 const struct mount *mounts_umbra_above(const struct mounts *m, const char *path);
+/** The id of the mount that an open thing is in; asks no daemon. -EINVAL where the kernel does not tell. */
+int mounts_id_of(int fd);
+/**
+ * A directory by its absolute path, which must have no links: O_PATH, and the mount that it is in. Who owns a directory above
+ * may lead a path elsewhere at any time, the descriptor stays where it is. Asks no daemon when it is the root of a mount.
+ * @ret_table  mounts_done() it
+ * @ret_at     borrowed from ret_table
+ * Returns 0; -ESTALE the path leads elsewhere; errors of open(2).
+ */
+int mounts_open(const char *path, struct mounts *ret_table, const struct mount **ret_at,
+		int *ret_fd);
+/** The root of a protected directory (its mount's point is path) that a daemon of this user's or of root's serves; O_PATH.
+ *  Returns 0; -ESTALE the path leads elsewhere, or it is not protected; errors of open(2). */
+int mounts_open_tree(const char *path, int *ret_fd);
+/** Whether it is one of Umbra's, of this user or of root: nobody else decides what is in it. */
+bool mount_is_trusted(const struct mount *m);
 /** Whether the FUSE mount that a directory lies in has lost its daemon. */
 bool mounts_is_dead(const char *dir);
 bool mount_is_umbra(const struct mount *m);

@@ -1,5 +1,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/support/leaks.h"
 #include "cow/base/mounts.h"
@@ -18,6 +23,9 @@ Test(base_mounts, parses_a_line_with_any_number_of_tags)
 	cr_expect(mount_is_umbra(&m));
 	cr_expect_not(mount_is_snapshot(&m));
 	cr_expect_not(m.read_only);
+	cr_expect_eq(m.id, 36);
+	cr_expect_eq(m.uid, (uid_t)-1);
+	cr_expect_not(mount_is_trusted(&m));
 	mount_done(&m);
 	cr_assert_eq(mount_parse("36 35 98:0 / / ro - ext4 /dev/root rw", &m), 0);
 	cr_expect(m.read_only);
@@ -76,6 +84,58 @@ Test(base_mounts, finds_the_deepest_and_the_uppermost)
 	cr_expect_eq(mounts_above(&m, "/a/c"), &list[3]);
 	cr_expect_eq(mounts_above(&m, "/a/b"), &list[2]);
 	cr_expect_eq(mounts_above(&m, "/ab"), &list[0]);
+	assert_no_leaks();
+}
+
+static bool trusted(const char *type, unsigned uid)
+{
+	char line[200];
+	struct mount m;
+	bool r;
+
+	snprintf(line, sizeof(line),
+		 "36 35 0:9 / /a rw - %s umbra rw,user_id=%u,group_id=7,allow_other", type, uid);
+	cr_assert_eq(mount_parse(line, &m), 0);
+	cr_expect_eq(m.uid, uid);
+	r = mount_is_trusted(&m);
+	mount_done(&m);
+	return r;
+}
+
+Test(base_mounts, trusts_root_and_the_user_himself)
+{
+	cr_expect(trusted("fuse.umbra", 0));
+	cr_expect(trusted("fuse.umbra", geteuid()));
+	cr_expect_not(trusted("fuse.umbra", geteuid() + 1));
+	cr_expect_not(trusted("fuse.other", 0));
+	assert_no_leaks();
+}
+
+Test(base_mounts, opens_what_is_at_a_path_itself)
+{
+	char dir[] = "/tmp/test_base_mounts.XXXXXX", link[60], real[60];
+	struct mounts m = { 0 };
+	const struct mount *at = NULL;
+	int fd = -1;
+
+	cr_assert_eq(mounts_open("/proc", &m, &at, &fd), 0);
+	cr_expect_str_eq(at->point, "/proc");
+	cr_expect_eq(mounts_id_of(fd), at->id);
+	mounts_done(&m);
+	close(fd);
+	cr_expect_eq(mounts_open_tree("/proc", &fd), -ESTALE);
+	cr_assert_not_null(mkdtemp(dir));
+	snprintf(real, sizeof(real), "%s/real", dir);
+	snprintf(link, sizeof(link), "%s/link", dir);
+	cr_assert_eq(mkdir(real, 0700), 0);
+	cr_assert_eq(symlink("/", link), 0);
+	cr_expect_eq(mounts_open(link, &m, &at, &fd), -ENOTDIR);
+	strcat(link, "/proc");
+	cr_expect_eq(mounts_open(link, &m, &at, &fd), -ESTALE);
+	link[strlen(link) - strlen("/proc")] = '\0';
+	unlink(link);
+	rmdir(real);
+	rmdir(dir);
 	assert_no_leaks();
 }
 

@@ -47,7 +47,7 @@ static void copies(const char *from, const char *to, int want)
 	int r;
 
 	cr_assert_eq(fstatat(fd, "", &st, AT_EMPTY_PATH), 0);
-	r = copy_replace(&src, AT_FDCWD, to, NULL, NULL);
+	r = copy_replace(&src, AT_FDCWD, to, NULL, NULL, NULL);
 	cr_assert_eq(r, want, "%s -> %s: %d", from, to, r);
 }
 
@@ -136,17 +136,75 @@ Test(tools_copy, a_directory_stays_and_nothing_is_left, .init = enter, .fini = l
 
 Test(tools_copy, links_over_another_name_of_the_same_file, .init = enter, .fini = leave)
 {
+	CLEANUP(close_p) int fd = -1;
 	struct stat x, y;
 
 	write_at("a", "x", 0);
 	write_at("b", "y", 0);
-	cr_assert_eq(copy_link(AT_FDCWD, "a", AT_FDCWD, "b"), 0);
-	cr_assert_eq(copy_link(AT_FDCWD, "a", AT_FDCWD, "b"), 0);
+	fd = open("a", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	cr_assert_eq(copy_link(fd, AT_FDCWD, "b"), 0);
+	cr_assert_eq(copy_link(fd, AT_FDCWD, "b"), 0);
 	cr_assert_eq(stat("a", &x), 0);
 	cr_assert_eq(stat("b", &y), 0);
 	cr_expect_eq(x.st_ino, y.st_ino);
 	cr_expect_eq(x.st_nlink, 2);
 	cr_expect_eq(entries(), 2);
+	assert_no_leaks();
+}
+
+Test(tools_copy, links_what_is_open_and_not_what_has_its_name, .init = enter, .fini = leave)
+{
+	CLEANUP(close_p) int fd = -1;
+	struct stat x, y;
+
+	cr_assert_eq(symlink("nowhere", "a"), 0);
+	fd = open("a", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	cr_assert_eq(rename("a", "moved"), 0);
+	write_at("a", "another", 0);
+	cr_assert_eq(copy_link(fd, AT_FDCWD, "b"), 0);
+	cr_assert_eq(lstat("moved", &x), 0);
+	cr_assert_eq(lstat("b", &y), 0);
+	cr_expect_eq(x.st_ino, y.st_ino);
+	assert_no_leaks();
+}
+
+static void directory_is(const char *in, const char *name, int want)
+{
+	CLEANUP(close_p) int dir = open(in, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(close_p) int fd = -1;
+	struct stat st, there;
+	int r = copy_directory(dir, name, &fd);
+
+	cr_assert_eq(r, want, "%s in %s: %d", name, in, r);
+	if (r < 0)
+		return;
+	cr_assert_eq(fstat(fd, &st), 0);
+	cr_assert_eq(fstatat(dir, name, &there, AT_SYMLINK_NOFOLLOW), 0);
+	cr_expect_eq(st.st_ino, there.st_ino);
+	cr_expect_eq(st.st_mode & 07777, r == 1 ? 0700 : 0750);
+}
+
+Test(tools_copy, makes_a_directory_or_takes_the_one_that_is_there, .init = enter, .fini = leave)
+{
+	static const char *const dirs[] = { "own", "shared" };
+
+	for (size_t i = 0; i < 2; i++) {
+		cr_assert_eq(mkdir(dirs[i], 0700), 0);
+		if (i == 1)
+			cr_assert_eq(chmod(dirs[i], 0777), 0);
+		directory_is(dirs[i], "new", 1);
+		cr_assert_eq(chdir(dirs[i]), 0);
+		cr_assert_eq(chmod("new", 0750), 0);
+		write_at("file", "x", 0);
+		cr_assert_eq(symlink("new", "link"), 0);
+		cr_assert_eq(chdir(".."), 0);
+		directory_is(dirs[i], "new", 0);
+		directory_is(dirs[i], "file", -ENOTDIR);
+		directory_is(dirs[i], "link", -ENOTDIR);
+		cr_assert_eq(chdir(dirs[i]), 0);
+		cr_expect_eq(entries(), 3, "something is left in %s", dirs[i]);
+		cr_assert_eq(chdir(".."), 0);
+	}
 	assert_no_leaks();
 }
 
@@ -359,5 +417,26 @@ Test(tools_walk, stops_when_told_and_reports_what_is_missing, .init = enter, .fi
 	cr_expect_eq(walk(AT_FDCWD, "d", "", &ops, &s), 7);
 	cr_expect_eq(walk(AT_FDCWD, "gone", "", &ops, &s), 0);
 	cr_expect_eq(s.failed, 1);
+	assert_no_leaks();
+}
+
+Test(tools_walk, goes_down_a_path_and_follows_no_link, .init = enter, .fini = leave)
+{
+	int fd = -1;
+	struct stat a, b;
+
+	cr_assert_eq(system("mkdir -p d/e && ln -s d link && ln -s e d/loop"), 0);
+	cr_assert_eq(walk_above(AT_FDCWD, "d/e/last", &fd), 0);
+	cr_assert_eq(fstat(fd, &a), 0);
+	cr_assert_eq(stat("d/e", &b), 0);
+	cr_expect_eq(a.st_ino, b.st_ino);
+	close(fd);
+	cr_assert_eq(walk_above(AT_FDCWD, "", &fd), 0);
+	close(fd);
+	fd = -1;
+	cr_expect_eq(walk_above(AT_FDCWD, "link/e/last", &fd), -ENOTDIR);
+	cr_expect_eq(walk_above(AT_FDCWD, "d/loop/last", &fd), -ENOTDIR);
+	cr_expect_eq(walk_above(AT_FDCWD, "none/last", &fd), -ENOENT);
+	cr_expect_eq(fd, -1);
 	assert_no_leaks();
 }
