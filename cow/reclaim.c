@@ -298,6 +298,17 @@ static int settle_birth(struct job *j, uint8_t *key, size_t len, const struct co
 	return e < 0 ? e : cow_index_batch_put(j->batch, key, len, epoch, sizeof(epoch));
 }
 
+/* It is in the index no more, but a kill may have come between that and the burying, which finds out by itself. */
+static int settled_before(struct job *j, const struct cow_rec *r)
+{
+	struct cow_name n;
+	int e = r->kind == COW_REC_NAME ? cow_format_get_name(r->body, r->body_len, &n) : 0;
+
+	if (e == 0 && r->kind == COW_REC_NAME && n.target)
+		j->targets[j->n_targets++] = n.target;
+	return e;
+}
+
 static int settle_place(struct job *j, const struct cow_rec *r)
 {
 	return cow_format_get_ino(r->body, r->body_len, &j->places[j->n_places++]);
@@ -326,7 +337,7 @@ static int settle(void *arg, const struct cow_rec *r, uint64_t at)
 		return settle_place(j, r);
 	e = cow_index_batch_get(j->batch, key, len, NULL);
 	if (e < 0)
-		return e == -ENOENT ? 0 : e; /* settled before a crash */
+		return e == -ENOENT ? settled_before(j, r) : e;
 	e = heir_needs(j, key, len, &keep, &found);
 	if (e == 0 && keep && r->kind == COW_REC_DATA) {
 		bool hole;

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <sys/wait.h>
+
 #include "cow/store_private.h"
 #include "tests/support/deeds.h"
 #include "tests/support/fault.h"
@@ -477,5 +479,47 @@ Test(cow_reclaim, a_thousand_records_are_settled_in_several_batches)
 	deed_drop(&h, a);
 	cr_assert_eq(used(), 0);
 	cr_assert_eq(graves(), 0);
+	assert_no_leaks();
+}
+
+static int die_at_the_grave(void *userdata, enum cow_file_op op, int fd, const char *path,
+			    size_t len)
+{
+	(void)userdata, (void)path, (void)len;
+	if (op == COW_OP_UNLINK && fd == h.st->grave_fd)
+		_exit(FAULT_CRASHED);
+	return 0;
+}
+
+/* What a batch says is settled is not found in the index any more, but may not be buried yet. */
+Test(cow_reclaim, killed_between_settling_and_burying_it_is_buried_at_the_next_start)
+{
+	uint64_t older, newer;
+	int status;
+	pid_t pid;
+
+	deed_create(&h, "f", "text");
+	deed_create(&h, "kept", "kept");
+	older = deed_snapshot_of(&h, COW_CTX_NAS_ROLLBACK);
+	deed_unlink(&h, "f");
+	newer = deed_snapshot_of(&h, COW_CTX_NAS_ROLLBACK);
+	deed_unlink(&h, "kept");
+	cr_assert_eq(graves(), 2);
+	cr_assert_eq(harness_close(&h, false), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (harness_open(&h) == 0) {
+			cow_file_set_hook(die_at_the_grave, NULL);
+			cow_epoch_drop(h.st, older, true);
+			cow_epoch_settle(h.st);
+		}
+		_exit(1);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == FAULT_CRASHED, "%d", status);
+	cr_assert_eq(harness_open(&h), 0);
+	cow_epoch_settle(h.st);
+	cr_expect_eq(graves(), 1);
+	look_is(&h, newer, "kept", "kept");
 	assert_no_leaks();
 }
