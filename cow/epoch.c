@@ -99,6 +99,16 @@ struct epoch *epoch_get(struct cow_store *st, uint64_t id)
 
 /* ---- opening ---- */
 
+/* One that was prepared, and its files. NULL is fine. */
+static void throw_away(struct cow_store *st, struct epoch *e)
+{
+	if (!e)
+		return;
+	epochfile_unlink_log(st, e->id);
+	epochfile_unlink_dat(st, e->id);
+	epoch_unref(e);
+}
+
 static int prepare(struct cow_store *st, bool internal)
 {
 	struct epoch *e;
@@ -129,11 +139,7 @@ static int prepare(struct cow_store *st, bool internal)
 		e = NULL;
 	}
 	ulock_unlock(&st->epochs_lock);
-	if (e) {
-		epochfile_unlink_log(st, e->id);
-		epochfile_unlink_dat(st, e->id);
-		epoch_unref(e);
-	}
+	throw_away(st, e);
 	return 0;
 }
 
@@ -151,11 +157,7 @@ void cow_epoch_unprepare(struct cow_store *st)
 	st->prepared = NULL;
 	pthread_cond_broadcast(&st->epochs_changed);
 	ulock_unlock(&st->epochs_lock);
-	if (!e)
-		return;
-	epochfile_unlink_log(st, e->id);
-	epochfile_unlink_dat(st, e->id);
-	epoch_unref(e);
+	throw_away(st, e);
 }
 
 static bool name_taken(const struct cow_store *st, const struct cow_snapshot *snap)
@@ -227,7 +229,7 @@ static void give_prepared_back(struct cow_store *st, struct epoch *e)
 		e = NULL;
 	}
 	ulock_unlock(&st->epochs_lock);
-	epoch_unref(e);
+	throw_away(st, e); /* somebody prepared another meanwhile */
 }
 
 int cow_epoch_open(struct cow_store *st, const struct cow_snapshot *snap, uint64_t *ret_epoch)
@@ -282,14 +284,13 @@ int epoch_open_internal(struct cow_store *st)
 	if (!e)
 		return -EAGAIN; /* a coordinator gave it back meanwhile, as if it were its own */
 	e->internal = true;
-	e->snap.context = COW_CTX_BACKUP;
-	e->snap.state = COW_SNAP_CREATED;
+	free(e->snap.extra); /* of an opening that failed, as all the rest */
+	e->snap = (struct cow_snapshot){ .epoch = e->id,
+					 .context = COW_CTX_BACKUP,
+					 .state = COW_SNAP_CREATED };
 	r = open_prepared(st, e);
-	if (r < 0) {
-		epochfile_unlink_log(st, e->id);
-		epochfile_unlink_dat(st, e->id);
-		epoch_unref(e);
-	}
+	if (r < 0)
+		throw_away(st, e);
 	return r;
 }
 

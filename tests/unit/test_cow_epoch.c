@@ -808,3 +808,21 @@ Test(cow_epoch, what_is_given_up_for_room_is_emptied_when_its_end_is_on_disk)
 	look_filled(&h, s[1], "f", 0, 8192, 'b');
 	assert_no_leaks();
 }
+
+/* ---- what was prepared ---- */
+
+/* What another opening failed with is not what this one is about: the next start would take it for an unfinished snapshot. */
+Test(cow_epoch, an_internal_epoch_is_nobody_s_snapshot_after_an_opening_that_failed)
+{
+	struct cow_snapshot snap = snap_of(7);
+	uint64_t s = deed_snapshot(&h), none = 0;
+
+	cr_assert_eq(cow_epoch_open(h.st, &snap, &none), -EINVAL, "nobody holds");
+	gate_exclusive(h.st);
+	cr_assert_eq(epoch_open_internal(h.st), 0);
+	gate_exclusive_end(h.st);
+	deed_reopen(&h);
+	cr_expect_eq(harness_drops(&h), 0);
+	cr_expect_eq(look_up(&h, s, "none"), -ENOENT);
+	assert_no_leaks();
+}
