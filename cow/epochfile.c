@@ -30,11 +30,32 @@ static void dat_path(char buf[PATH_SIZE], uint64_t id)
 	snprintf(buf, PATH_SIZE, "data/%016llx.dat", (unsigned long long)id);
 }
 
+static int sync_dir(struct cow_store *st, const char *name)
+{
+	CLEANUP(close_p) int fd = cow_file_openat(st->store_fd, name, O_RDONLY | O_DIRECTORY, 0);
+
+	return fd < 0 ? fd : cow_file_fsync(fd);
+}
+
+/* The record of the opening may get to disk alone (btrfs, f2fs), and an epoch without its log is taken for one that was given
+ * up, with all older ones: so its files are there, by name, before anything can be opened with them. */
+static int sync_new(struct cow_store *st, int log_fd, int dat_fd)
+{
+	int r = cow_file_fsync(log_fd);
+
+	if (r == 0)
+		r = cow_file_fsync(dat_fd);
+	if (r == 0)
+		r = sync_dir(st, "log");
+	return r < 0 ? r : sync_dir(st, "data");
+}
+
 int epochfile_create(struct cow_store *st, struct epoch *e)
 {
 	CLEANUP(close_p) int log_fd = -1;
 	CLEANUP(close_p) int dat_fd = -1;
 	char path[PATH_SIZE];
+	int r;
 
 	/* O_TRUNC: what a crash left under a number that was never used */
 	dat_path(path, e->id);
@@ -43,9 +64,11 @@ int epochfile_create(struct cow_store *st, struct epoch *e)
 		return dat_fd;
 	log_path(path, e->id);
 	log_fd = cow_file_openat(st->store_fd, path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
-	if (log_fd < 0) {
+	r = log_fd < 0 ? log_fd : sync_new(st, log_fd, dat_fd);
+	if (r < 0) {
+		epochfile_unlink_log(st, e->id);
 		epochfile_unlink_dat(st, e->id);
-		return log_fd;
+		return r;
 	}
 	e->log_fd = TAKE_FD(log_fd);
 	e->dat_fd = TAKE_FD(dat_fd);

@@ -826,3 +826,53 @@ Test(cow_epoch, an_internal_epoch_is_nobody_s_snapshot_after_an_opening_that_fai
 	cr_expect_eq(look_up(&h, s, "none"), -ENOENT);
 	assert_no_leaks();
 }
+
+static struct {
+	unsigned synced; /* a bit for the log, the data, and the directory of each */
+} laid;
+
+static ino_t ino_in_store(const char *name)
+{
+	struct stat st;
+
+	return fstatat(h.st->store_fd, name, &st, 0) == 0 ? st.st_ino : 0;
+}
+
+static int see_syncs(void *userdata, enum cow_file_op op, int fd, const char *path, size_t len)
+{
+	struct stat st;
+
+	(void)userdata, (void)path, (void)len;
+	if (op != COW_OP_SYNC || fstat(fd, &st) < 0)
+		return 0;
+	laid.synced |= (st.st_ino == ino_in_store("log/0000000000000001.log") ? 1 : 0) |
+		       (st.st_ino == ino_in_store("data/0000000000000001.dat") ? 2 : 0) |
+		       (st.st_ino == ino_in_store("log") ? 4 : 0) |
+		       (st.st_ino == ino_in_store("data") ? 8 : 0);
+	return 0;
+}
+
+/* A power cut after the record of its opening must find its files: where they are missing it, and all older, are given up. */
+Test(cow_epoch, what_is_prepared_is_on_disk_by_name)
+{
+	cr_assert_eq(h.st->next_epoch, 1);
+	cow_file_set_hook(see_syncs, NULL);
+	cr_expect_eq(cow_epoch_prepare(h.st), 0);
+	cow_file_set_hook(NULL, NULL);
+	cr_expect_eq(laid.synced, 15, "%u", laid.synced);
+	assert_no_leaks();
+}
+
+Test(cow_epoch, what_cannot_be_laid_out_on_disk_is_not_prepared)
+{
+	for (unsigned n = 1; n <= 4; n++) {
+		fault_fail_nth(FAULT_OP(COW_OP_SYNC), n, -EIO);
+		cr_expect_eq(cow_epoch_prepare(h.st), -EIO, "%u", n);
+		fault_reset();
+		cr_expect_eq(harness_store_entries(&h, "log"), 0);
+		cr_expect_eq(harness_store_entries(&h, "data"), 0);
+	}
+	deed_create(&h, "f", "text");
+	look_is(&h, deed_snapshot(&h), "f", "text");
+	assert_no_leaks();
+}
