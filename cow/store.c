@@ -873,6 +873,25 @@ static int session_record(struct cow_store *st, bool end)
 	return epochfile_control(st, COW_REC_SESSION, &c);
 }
 
+/* Keeps this session's labels from those of one that ended, or of a revert that was cut off. Asked of the newest label, not
+ * of what happened last: a start that came to nothing may lie between. Without room for it the oldest snapshots go (I-5), but for
+ * the sake of an unfinished revert. */
+static int open_own_label(struct cow_store *st)
+{
+	bool reverting = revert_marked(st);
+	int r;
+
+	do {
+		if (!st->last)
+			return 0;
+		if (!st->last->session_end_ns && !(st->last->internal && reverting))
+			return 0;
+		r = epoch_open_internal(st);
+	} while ((r == -ENOSPC || r == -EDQUOT) && !reverting &&
+		 epoch_drop_oldest(st, COW_DROP_FULL));
+	return r;
+}
+
 static void store_free(struct cow_store *st)
 {
 	struct epoch *e, *next;
@@ -968,9 +987,8 @@ static int open_all(struct cow_store *st, const struct why *w)
 	atomic_store(&st->newest, st->last);
 	if (r == 0)
 		r = session_record(st, false);
-	/* Keeps this session's labels from the last one's, or from those of a revert that was cut off. */
-	if (r == 0 && st->oldest && (h.clean || (st->last->internal && revert_marked(st))))
-		r = epoch_open_internal(st);
+	if (r == 0)
+		r = open_own_label(st);
 	if (r == 0)
 		r = revert_load(st); /* after that: it would refuse any opening */
 	return r < 0 ? say(w, r, "cannot start its store: %s", strerror(-r)) : 0;

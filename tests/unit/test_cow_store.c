@@ -667,6 +667,93 @@ Test(cow_store, after_another_boot_only_the_persistent_are_kept_unless_it_ended_
 	assert_no_leaks();
 }
 
+/* Two snapshots, and a file changed between that session and the next. */
+static void two_sessions(uint64_t s[2])
+{
+	CLEANUP(close_p) int fd = -1;
+
+	cr_assert_eq(harness_init(&h, NULL), 0);
+	open_store();
+	deed_create(&h, "f", "");
+	deed_fill(&h, "f", 0, 2 * COW_CLUSTER_SIZE, 'a');
+	s[0] = deed_snapshot_of(&h, COW_CTX_APP_ROLLBACK);
+	s[1] = deed_snapshot_of(&h, COW_CTX_APP_ROLLBACK);
+	close_store();
+	fd = openat(h.fd, "f", O_WRONLY | O_CLOEXEC);
+	cr_assert_eq(pwrite(fd, "OFFLINE", 7, 0), 7);
+}
+
+/* I-4: none of them shows what came after its session, also when this one changes it once more. */
+static void never_offline(const uint64_t s[2], const char *how, unsigned n)
+{
+	char buf[16];
+	int r;
+
+	for (unsigned i = 0; i < 4; i++) {
+		if (i == 2)
+			deed_fill(&h, "f", 0, COW_CLUSTER_SIZE, 'b');
+		if (harness_dropped(&h, s[i % 2], NULL))
+			continue;
+		r = look_read(&h, s[i % 2], "f", buf, sizeof(buf), 0);
+		cr_assert_eq(r, -ESTALE, "%s at operation %u: %d", how, n, r);
+	}
+}
+
+/* I-4 */
+Test(cow_store, a_start_that_was_killed_does_not_mix_two_sessions)
+{
+	bool through = false;
+	uint64_t s[2];
+	int status;
+	pid_t pid;
+
+	harness_done(&h);
+	for (unsigned n = 1; !through; n++) {
+		two_sessions(s);
+		pid = fork();
+		if (pid == 0) {
+			fault_crash_nth(n);
+			_exit(harness_open(&h) < 0 ? 1 : 0);
+		}
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		through = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+		cr_assert(through || WEXITSTATUS(status) == FAULT_CRASHED);
+		open_store();
+		never_offline(s, "killed", n);
+		harness_done(&h);
+	}
+	cr_assert_eq(harness_init(&h, NULL), 0);
+	assert_no_leaks();
+}
+
+/* I-4, I-5 */
+Test(cow_store, a_start_that_finds_the_disk_full_does_not_mix_two_sessions)
+{
+	unsigned made_room = 0;
+	bool through = false;
+	uint64_t s[2];
+
+	harness_done(&h);
+	for (unsigned n = 1; !through; n++) {
+		two_sessions(s);
+		fault_fail_nth(FAULT_CHANGES, n, -ENOSPC);
+		if (harness_open(&h) == 0 && harness_drops(&h)) {
+			made_room++;
+			cr_assert_eq(harness_drops(&h), 1);
+			cr_assert(harness_dropped(&h, s[0], NULL), "the oldest");
+		}
+		through = fault_count() < n;
+		fault_reset();
+		if (!h.st)
+			open_store();
+		never_offline(s, "no space", n);
+		harness_done(&h);
+	}
+	cr_assert_gt(made_room, 0, "the oldest snapshot makes room for a start");
+	cr_assert_eq(harness_init(&h, NULL), 0);
+	assert_no_leaks();
+}
+
 /* -- numbers -- */
 
 static struct cow_usage usage(void)
