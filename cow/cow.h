@@ -51,6 +51,13 @@ int cow_store_open(const struct cow_options *opt, struct cow_store **ret_st, cha
 		   size_t why_len);
 
 /**
+ * Note that from now on somebody else may change the directory: the overlay is over it no more, or its last change has
+ * returned. What is changed later counts as changed while nobody watched (I-4), also by ourselves. The first call counts;
+ * cow_store_close makes one, but what it has to write may take long. Any thread; waits some milliseconds for the clock.
+ */
+void cow_store_unwatched(struct cow_store *st);
+
+/**
  * Close it cleanly. All inodes, views, directories and files of it must have been given back.
  * @remove_empty  when no snapshot is left, take the store away altogether, so that the directory is as if
  *		  we had never been there (ignored for a store elsewhere, whose grave alone goes)

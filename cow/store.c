@@ -864,11 +864,19 @@ static int64_t time_between_changes(void)
 	return (int64_t)now;
 }
 
+void cow_store_unwatched(struct cow_store *st)
+{
+	int64_t none = 0;
+
+	if (!atomic_load(&st->end_ns))
+		atomic_compare_exchange_strong(&st->end_ns, &none, time_between_changes());
+}
+
 static int session_record(struct cow_store *st, bool end)
 {
 	struct cow_control c = { .epoch = st->next_epoch, .session_end = end };
 
-	c.time_ns = end ? time_between_changes() : (int64_t)clock_real_ns();
+	c.time_ns = end ? atomic_load(&st->end_ns) : (int64_t)clock_real_ns();
 	memcpy(c.boot_id, st->boot_id, sizeof(c.boot_id));
 	return epochfile_control(st, COW_REC_SESSION, &c);
 }
@@ -1077,6 +1085,7 @@ int cow_store_close(struct cow_store *st, bool remove_empty)
 	bool remove;
 	int r;
 
+	cow_store_unwatched(st);
 	cow_epoch_unprepare(st);
 	cow_epoch_settle(st);
 	reclaim_stop(st);

@@ -116,6 +116,7 @@ struct cow_store {
 	bool copied; /* the format file is that of another directory: this one and its store are a copy */
 	char tree_id[COW_UUID_LEN + 1];
 	char boot_id[COW_UUID_LEN + 1];
+	_Atomic int64_t end_ns; /* when this session ended; 0: not yet. Orders nothing */
 
 	struct gate gate;
 	_Atomic(struct epoch *)

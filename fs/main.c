@@ -20,6 +20,7 @@
 #include "fs/idmap.h"
 #include "fs/loop.h"
 #include "fs/mount.h"
+#include "fs/mountwatch.h"
 #include "fs/provider.h"
 #include "fs/reclaim.h"
 
@@ -300,6 +301,16 @@ static struct fs_provider *set_provider(struct fs_provider *p)
 	return was;
 }
 
+/* By hand, by umbra unprotect --force, or where another mount namespace has a copy: then the loop would serve on, while
+ * everybody else changes what is below (I-4). */
+static void on_mount_gone(void *userdata)
+{
+	struct fs *fs = userdata;
+
+	cow_store_unwatched(fs->store);
+	kill(getpid(), SIGTERM); /* nobody takes it where the loop has ended, too */
+}
+
 /* While the loop still serves, unless the mount is gone: their notices may wait in the kernel for a directory that a
  * look-up holds, and that is waiting for us. */
 static void stop_helpers(struct service *sv)
@@ -329,6 +340,7 @@ static int serve(struct fs *fs, const struct fs_options *opt, struct readiness *
 {
 	struct service sv = { .loop.se = fs->se };
 	struct fs_provider *provider = fs_provider_start(fs, opt->coordinator);
+	struct fs_mountwatch *watch;
 	pthread_t signals;
 	int r;
 
@@ -341,11 +353,16 @@ static int serve(struct fs *fs, const struct fs_options *opt, struct readiness *
 		*ret_threads_left = sv.threads_left;
 		return -ENOMEM;
 	}
+	watch = fs_mountwatch_start(fs->path, on_mount_gone, fs);
+	if (!watch)
+		log_debug("the mount table cannot be watched");
 	report(rd, NULL);
 	if (!opt->foreground)
 		detach_stdio();
 	log_info("%s is protected", LOG_QUOTE(fs->path));
 	r = fs_loop_run(&sv.loop);
+	cow_store_unwatched(fs->store);
+	fs_mountwatch_stop(watch);
 	pthread_kill(signals, SIGHUP);
 	pthread_join(signals, NULL);
 	*ret_threads_left = sv.threads_left;

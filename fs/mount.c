@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -433,9 +434,12 @@ static void aim_at_mount(struct fs *fs)
 {
 	CLEANUP(close_p) int fd = -1;
 
-	if (fs->mount_fd < 0 || !is_mount_of_ours(fs->path))
+	if (fs->mount_fd < 0)
 		return;
-	fd = open(fs->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (is_mount_of_ours(fs->path))
+		fd = open(fs->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	else /* gone from here, but alive elsewhere: nothing to unmount, least of all what is below */
+		fd = eventfd(0, EFD_CLOEXEC);
 	if (fd >= 0)
 		dup3(fd, fs->mount_fd, O_CLOEXEC);
 }

@@ -249,8 +249,8 @@ static int unprotect(const char *given, bool force)
 		return tool_no_memory();
 	pidfd = open_daemon(dir, &pid);
 	r = unmount(given, dir, pid, force);
-	/* A lazy unmount ends when its last user leaves: that may be never. */
-	if (r == 0 && pidfd >= 0 && !force)
+	/* Also where it is in use: its daemon ends whenever the mount is gone from here. */
+	if (r == 0 && pidfd >= 0)
 		r = wait_for_end(given, pidfd, pid);
 	if (r == 0)
 		log_info("%s is not protected any more; its files are as they were",
@@ -289,7 +289,7 @@ const struct command cmd_unprotect = {
 	.name = "unprotect",
 	.args = "[OPTION]... DIR",
 	.summary = "end the protection of a directory; its files stay as they are",
-	.help = "  --force  even while in use: who has it open keeps it until closing\n\n"
+	.help = "  --force  even while in use: who has it open gets errors\n\n"
 		"Persistent snapshots stay in the store and return with the next protect. This also\n"
 		"takes away what a daemon that crashed left over a directory.\n\n"
 		"Example: umbra unprotect /srv/db\n",
