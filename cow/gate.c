@@ -10,9 +10,9 @@
 #include "cow/gate.h"
 
 #include <errno.h>
-#include <sched.h>
 
 #include "cow/base/clock.h"
+#include "cow/base/log.h"
 #include "cow/store_private.h"
 
 static unsigned my_stripe(void)
@@ -162,24 +162,51 @@ void gate_enter_wait(struct cow_store *st)
 	}
 }
 
+/* Try first for so long, then for twice that, up to the last: where every change takes its time - a disk that can do no
+ * more, a slow network - short moments would never find the gate empty. */
+#define CLOSED_MS 20u
+#define CLOSED_MAX_MS 1000u
+/* After that stay open for so many times as long: others lose that part of their time and no more (I-6). */
+#define OPEN_TIMES 5u
+#define LONG_MS 10000u
+
+/* Let others pass, lock held. Nothing to wake up for: nobody tells when the long change leaves an open gate. */
+static void stay_open_locked(struct gate *g, unsigned ms)
+{
+	uint64_t until = clock_deadline_ms(ms);
+	struct timespec ts = clock_to_timespec(until);
+
+	while (!clock_expired(until))
+		pthread_cond_timedwait(&g->changed, &g->lock, &ts);
+}
+
+/* Only preserving looks at cow_gate_closing and leaves. One system call below is waited for, and it may take minutes:
+ * fallocate or ftruncate of much, unlinking a file of many pieces, a write to a disk that hangs. So the gate is closed
+ * for moments with longer ones in between, and who wants it exclusively waits for as long as it takes. */
 void gate_exclusive(struct cow_store *st)
 {
 	struct gate *g = &st->gate;
+	uint64_t long_ns = clock_deadline_ms(LONG_MS);
+	unsigned ms = CLOSED_MS;
 
+	pthread_mutex_lock(&g->lock);
 	for (;;) {
-		pthread_mutex_lock(&g->lock);
 		while (g->internal || g->state == GATE_CLOSING || g->state == GATE_HELD)
 			pthread_cond_wait(&g->changed, &g->lock);
 		g->internal = true;
-		if (close_locked(g, clock_mono_ns() + 2 * CLOCK_NS_PER_SEC) == 0) {
-			g->state = GATE_HELD;
-			pthread_mutex_unlock(&g->lock);
-			return;
-		}
-		/* A long change is inside; it has seen cow_gate_closing and leaves. Let others pass meanwhile. */
+		if (close_locked(g, clock_deadline_ms(ms)) == 0)
+			break;
 		reopen_unlock(st, GATE_OPEN);
-		sched_yield();
+		if (clock_expired(long_ns)) {
+			log_warn("a change takes long; dropping and reverting wait for it");
+			long_ns = CLOCK_NEVER;
+		}
+		pthread_mutex_lock(&g->lock);
+		stay_open_locked(g, ms * OPEN_TIMES);
+		ms = ms * 2 < CLOSED_MAX_MS ? ms * 2 : CLOSED_MAX_MS;
 	}
+	g->state = GATE_HELD;
+	pthread_mutex_unlock(&g->lock);
 }
 
 void gate_exclusive_end(struct cow_store *st)

@@ -321,6 +321,40 @@ Test(cow_gate, a_moment_of_the_store_waits_for_the_end_of_a_hold)
 	assert_no_leaks();
 }
 
+/* A second's worth of an open gate; more than a minute's of one that is opened for an instant now and then, where a
+ * waiting thread gets at most its slice of the processor. */
+#define PASSES 10000000u
+
+Test(cow_gate, a_moment_of_the_store_lets_others_through_while_a_change_takes_long)
+{
+	bool too_early = false;
+	unsigned turned_away = 0;
+	pthread_t t;
+
+	cr_assert(cow_gate_enter(h.st)); /* the one that takes long */
+	pthread_create(&t, NULL, exclusive, &too_early);
+	wait_closing();
+	for (unsigned n = 0; n < PASSES;) {
+		unsigned seen = opened();
+
+		if (cow_gate_enter(h.st)) {
+			cow_gate_leave(h.st);
+			n++;
+		} else {
+			turned_away++;
+			wait_opened(seen);
+		}
+	}
+	cr_expect_gt(turned_away, 0, "it was closed when we began");
+	atomic_store(&released, true);
+	cow_gate_leave(h.st);
+	pthread_join(t, NULL);
+	cr_assert(!too_early, "not alone inside");
+	cr_assert(cow_gate_enter(h.st));
+	cow_gate_leave(h.st);
+	assert_no_leaks();
+}
+
 /* -- many -- */
 
 #define WORKERS 8
