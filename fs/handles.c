@@ -157,17 +157,17 @@ static int open_unreadable(struct fs *fs, struct fs_node *node, bool in_gate)
 	return r;
 }
 
-static int open_writable(struct fs *fs, struct fs_node *node, struct fs_file *file, bool in_gate)
+static int open_writable(struct fs *fs, struct fs_node *node, struct fs_file *file, unsigned how)
 {
 	int append = 0;
 	int fd = fs_locate_open(fs, node, O_RDWR);
 
-	if (fd == -EPERM) { /* chattr +a */
+	if (fd == -EPERM && (how & FS_OPEN_APPEND)) { /* chattr +a; or +i, which says so again */
 		append = O_APPEND;
 		fd = fs_locate_open(fs, node, O_RDWR | O_APPEND);
 	}
 	if (fd == -EACCES && !append)
-		fd = open_unreadable(fs, node, in_gate);
+		fd = open_unreadable(fs, node, how & FS_OPEN_IN_GATE);
 	if (fd == -EACCES) {
 		fd = fs_locate_open(fs, node, O_WRONLY | append);
 		if (fd >= 0)
@@ -187,6 +187,19 @@ static void no_append(struct fs_file *file)
 		atomic_store(&file->append, false);
 }
 
+/* What opening it below would say now: the descriptor at hand may be older than the flag. */
+static int check_flags(struct fs_file *file, bool append)
+{
+	struct statx sx;
+
+	if (statx(fs_file_wfd(file), "", AT_EMPTY_PATH, 0, &sx) < 0)
+		return -errno;
+	if ((sx.stx_attributes & STATX_ATTR_IMMUTABLE) ||
+	    ((sx.stx_attributes & STATX_ATTR_APPEND) && !append))
+		return -EPERM;
+	return 0;
+}
+
 /* Does an open for this purpose need a descriptor that is not there yet? */
 static bool lacks_fd(struct fs_file *file, bool write)
 {
@@ -196,30 +209,42 @@ static bool lacks_fd(struct fs_file *file, bool write)
 	       (fs_file_wfd(file) < 0 || atomic_load(&file->blind));
 }
 
-int fs_file_open(struct fs *fs, struct fs_node *node, enum fs_open_how how, struct fs_file **ret)
+/* Open what is lacking. */
+static int file_fill(struct fs *fs, struct fs_node *node, struct fs_file *file, unsigned how)
 {
-	bool write = how != FS_OPEN_READ;
-	struct fs_file *file;
-	int r, fd;
+	bool write = how & FS_OPEN_WRITE;
+	int r;
 
-	r = file_get_or_new(fs, node, &file);
-	if (r < 0)
-		return r;
 	if (lacks_fd(file, write)) {
-		fd = fs_files_room(fs);
-		if (fd == 0)
-			fd = write ? open_writable(fs, node, file, how == FS_OPEN_WRITE_IN_GATE)
-				   : fs_locate_open(fs, node, O_RDONLY);
-		if (fd < 0) {
-			fs_file_put(fs, file);
-			return fd;
-		}
-		install(fs, write ? &file->fd_rw : &file->fd_ro, fd);
+		r = fs_files_room(fs);
+		if (r == 0)
+			r = write ? open_writable(fs, node, file, how)
+				  : fs_locate_open(fs, node, O_RDONLY);
+		if (r < 0)
+			return r;
+		install(fs, write ? &file->fd_rw : &file->fd_ro, r);
 	} else if (write) {
+		r = check_flags(file, how & FS_OPEN_APPEND);
+		if (r < 0)
+			return r;
 		no_append(file);
 	}
-	*ret = file;
 	return 0;
+}
+
+int fs_file_open(struct fs *fs, struct fs_node *node, unsigned how, struct fs_file **ret)
+{
+	struct fs_file *file;
+	int r = file_get_or_new(fs, node, &file);
+
+	if (r < 0)
+		return r;
+	r = file_fill(fs, node, file, how);
+	if (r < 0)
+		fs_file_put(fs, file);
+	else
+		*ret = file;
+	return r;
 }
 
 int fs_file_adopt(struct fs *fs, struct fs_node *node, int fd, struct fs_file **ret)

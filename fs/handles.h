@@ -49,18 +49,21 @@ struct fs_dir {
 	size_t list_n;
 };
 
+/* 0: for reading. */
 enum fs_open_how {
-	FS_OPEN_READ,
-	FS_OPEN_WRITE,	       /* for reading too, unless permissions below leave no way */
-	FS_OPEN_WRITE_IN_GATE, /* the same for who has entered the gate */
+	FS_OPEN_WRITE = 1,   /* and reading, unless permissions below leave no way */
+	FS_OPEN_APPEND = 2,  /* with it: the caller only appends */
+	FS_OPEN_IN_GATE = 4, /* he has entered the gate */
 };
 
 /**
  * The node's open file, opened when needed.
- * Returns 0 and a reference for fs_file_put; -EACCES, -EROFS, -ETXTBSY, -ENFILE ...; -EAGAIN it takes a change of
- * the mode for a moment: enter the gate and say so.
+ * @how  of enum fs_open_how
+ * Returns 0 and a reference for fs_file_put; -EACCES, -EROFS, -ETXTBSY, -ENFILE ...; -EPERM to write to an immutable
+ * file, or to an append-only one without FS_OPEN_APPEND (FS_IOC_SETFLAGS(2const)), also where the descriptor is
+ * there; -EAGAIN it takes a change of the mode for a moment: enter the gate and say so.
  */
-int fs_file_open(struct fs *fs, struct fs_node *node, enum fs_open_how how, struct fs_file **ret);
+int fs_file_open(struct fs *fs, struct fs_node *node, unsigned how, struct fs_file **ret);
 /* Install `fd` (O_RDWR), just created; takes fd, also on failure. Returns 0 and a reference, or -ENOMEM. */
 int fs_file_adopt(struct fs *fs, struct fs_node *node, int fd, struct fs_file **ret);
 /* 0, or -ENFILE when open files have all the descriptors that are theirs: ask before creating one. */

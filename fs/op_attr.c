@@ -214,7 +214,7 @@ static int open_to_truncate(struct fs_change *c, struct fs_file **ret)
 {
 	if (c->node->type != S_IFREG >> 12)
 		return c->node->type == S_IFDIR >> 12 ? -EISDIR : -EINVAL;
-	return fs_file_open(c->fs, c->node, FS_OPEN_WRITE_IN_GATE, ret);
+	return fs_file_open(c->fs, c->node, FS_OPEN_WRITE | FS_OPEN_IN_GATE, ret);
 }
 
 static struct timespec time_of(int to_set, int set, int now, struct timespec value)

@@ -36,13 +36,20 @@ static bool wants_write(int flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
+/* What the caller's flags mean for the shared descriptor. */
+static unsigned open_how(int flags)
+{
+	if (!wants_write(flags))
+		return 0;
+	return FS_OPEN_WRITE | (flags & O_APPEND ? FS_OPEN_APPEND : 0);
+}
+
 /* ---- open, release ---- */
 
 static int open_live(struct fs *fs, struct fs_node *node, struct fuse_file_info *fi)
 {
 	struct fs_file *file;
-	int r = fs_file_open(fs, node, wants_write(fi->flags) ? FS_OPEN_WRITE : FS_OPEN_READ,
-			     &file);
+	int r = fs_file_open(fs, node, open_how(fi->flags), &file);
 
 	if (r == 0)
 		fi->fh = (uintptr_t)file;
@@ -85,7 +92,7 @@ static void reply_open(fuse_req_t req, struct fs_node *node, struct fuse_file_in
 
 static int run_open(struct fs_change *c)
 {
-	int r = fs_file_open(c->fs, c->node, FS_OPEN_WRITE_IN_GATE, &c->file);
+	int r = fs_file_open(c->fs, c->node, open_how(c->fi.flags) | FS_OPEN_IN_GATE, &c->file);
 
 	if (r == 0)
 		c->fi.fh = (uintptr_t)c->file;

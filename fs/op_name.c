@@ -224,7 +224,7 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 
 /* ---- create, tmpfile ---- */
 
-/* What the caller's flags mean for the shared descriptor. */
+/* A new file's descriptor, which all who open it share: the caller's other flags are not for it (handles.h). */
 static int create_below(struct fs_change *c, struct cow_dir dir)
 {
 	CLEANUP(fs_creds_end)

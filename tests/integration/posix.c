@@ -1104,6 +1104,144 @@ static void inode_flags(void)
 	CHECK(flags & FS_NODUMP_FL);
 }
 
+/* Set or clear flags of chattr(1). Whoever leaves some on the file cannot remove it, so a case that fails clears them, too:
+ * CHECK ends a child that does the looking. */
+static int chattr(const char *path, int set, int clear)
+{
+	int fd = open(path, O_RDONLY), flags, r;
+
+	CHECK(fd >= 0);
+	r = ioctl(fd, FS_IOC_GETFLAGS, &flags);
+	if (r == 0) {
+		flags = (flags | set) & ~clear;
+		r = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+	}
+	close(fd);
+	return r;
+}
+
+/* Run f while the file `path` has the flag. */
+static void with_flag(const char *path, int flag, void (*f)(void))
+{
+	pid_t pid;
+
+	need_root();
+	if (chattr(path, flag, 0) < 0)
+		SKIP("chattr: %s", strerror(errno));
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		f();
+		_exit(0);
+	}
+	CHECK(pid > 0);
+	while (waitid(P_PID, (id_t)pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+		;
+	CHECK(chattr(path, 0, flag) == 0);
+	case_wait(pid);
+}
+
+static void opens_for_appending_only(void)
+{
+	int fd;
+
+	CHECK_ERRNO(open("log", O_WRONLY), EPERM);
+	CHECK_ERRNO(open("log", O_RDWR), EPERM);
+	CHECK_ERRNO(open("log", O_WRONLY | O_TRUNC), EPERM);
+	CHECK_ERRNO(open("log", O_WRONLY | O_APPEND | O_TRUNC), EPERM);
+	CHECK_ERRNO(open("log", O_WRONLY | O_CREAT, 0644), EPERM);
+	CHECK_ERRNO(truncate("log", 1), EPERM);
+	fd = open("log", O_WRONLY | O_APPEND);
+	CHECK(fd >= 0);
+	CHECK_EQ(write(fd, "+", 1), 1);
+	CHECK_ERRNO(open("log", O_WRONLY), EPERM); /* nor now that it is open for appending */
+	close(fd);
+	fd = open("log", O_RDONLY);
+	CHECK(fd >= 0);
+	close(fd);
+}
+
+static void append_only(void)
+{
+	int fd;
+
+	put("log", "hello\n");
+	with_flag("log", FS_APPEND_FL, opens_for_appending_only);
+	holds("log", "hello\n+");
+	fd = open("log", O_WRONLY);
+	CHECK(fd >= 0);
+	CHECK_EQ(pwrite(fd, "HE", 2, 0), 2);
+	holds("log", "HEllo\n+");
+}
+
+/* A logger has had it open since before: that is no way in for others. */
+static void append_only_of_an_open_file(void)
+{
+	int fd;
+
+	put("log", "hello\n");
+	fd = open("log", O_WRONLY);
+	CHECK(fd >= 0);
+	with_flag("log", FS_APPEND_FL, opens_for_appending_only);
+	holds("log", "hello\n+");
+	CHECK_EQ(pwrite(fd, "HE", 2, 0), 2);
+	holds("log", "HEllo\n+");
+}
+
+/* Who appends may go on, and then write anywhere when the flag has gone. */
+static void append_only_for_a_while(void)
+{
+	int log, fd;
+
+	put("log", "hello\n");
+	need_root();
+	if (chattr("log", FS_APPEND_FL, 0) < 0)
+		SKIP("chattr: %s", strerror(errno));
+	log = open("log", O_WRONLY | O_APPEND);
+	CHECK(chattr("log", 0, FS_APPEND_FL) == 0);
+	CHECK(log >= 0);
+	fd = open("log", O_WRONLY);
+	CHECK(fd >= 0);
+	CHECK_EQ(pwrite(fd, "HE", 2, 0), 2);
+	CHECK_EQ(write(log, "+", 1), 1);
+	holds("log", "HEllo\n+");
+}
+
+static void opens_for_reading_only(void)
+{
+	int fd;
+
+	CHECK_ERRNO(open("f", O_WRONLY), EPERM);
+	CHECK_ERRNO(open("f", O_RDWR), EPERM);
+	CHECK_ERRNO(open("f", O_WRONLY | O_APPEND), EPERM);
+	CHECK_ERRNO(open("f", O_WRONLY | O_TRUNC), EPERM);
+	CHECK_ERRNO(truncate("f", 1), EPERM);
+	fd = open("f", O_RDONLY);
+	CHECK(fd >= 0);
+	close(fd);
+}
+
+static void immutable(void)
+{
+	put("f", "hello");
+	with_flag("f", FS_IMMUTABLE_FL, opens_for_reading_only);
+	holds("f", "hello");
+	put("f", "world");
+}
+
+static void immutable_of_an_open_file(void)
+{
+	int fd;
+
+	put("f", "hello");
+	fd = open("f", O_RDWR);
+	CHECK(fd >= 0);
+	with_flag("f", FS_IMMUTABLE_FL, opens_for_reading_only);
+	holds("f", "hello");
+	CHECK_EQ(pwrite(fd, "HE", 2, 0), 2);
+	holds("f", "HEllo");
+}
+
 static void birth_time(void)
 {
 	struct statx a, b;
@@ -1335,6 +1473,11 @@ static const struct test_case cases[] = {
 	{ "times to the nanosecond, UTIME_NOW and UTIME_OMIT", times, 0 },
 	{ "times move when they should", times_move, 0 },
 	{ "inode flags by ioctl", inode_flags, 0 },
+	{ "append-only files", append_only, 0 },
+	{ "append-only of an open file", append_only_of_an_open_file, 0 },
+	{ "append-only for a while", append_only_for_a_while, 0 },
+	{ "immutable files", immutable, 0 },
+	{ "immutable of an open file", immutable_of_an_open_file, 0 },
 	{ "birth times", birth_time, 0 },
 	{ "statfs", file_system, 0 },
 	{ "readdir with seekdir while files are deleted", readdir_while_deleting, 300 },
