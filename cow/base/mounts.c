@@ -52,6 +52,15 @@ static uid_t daemon_uid(const char *options)
 	return (uid_t)strtoul(p + strlen("user_id="), NULL, 10);
 }
 
+static bool number(const char *field, int *ret)
+{
+	char *end;
+	long n = strtol(field, &end, 10);
+
+	*ret = (int)n;
+	return *field && !*end && n == *ret;
+}
+
 int mount_parse(const char *line, struct mount *ret)
 {
 	CLEANUP(free_p) char *copy = strdup(line);
@@ -66,15 +75,15 @@ int mount_parse(const char *line, struct mount *ret)
 		field[n++] = word;
 	for (dash = 6; dash < n && strcmp(field[dash], "-") != 0; dash++)
 		; /* any number of tags before it */
-	if (dash + 2 >= n)
+	if (dash + 2 >= n || !number(field[0], &m.id) || !number(field[1], &m.parent))
 		return -EINVAL;
-	m.id = atoi(field[0]);
 	m.uid = dash + 3 < n ? daemon_uid(field[dash + 3]) : (uid_t)-1;
+	m.root = unescape(field[3]);
 	m.point = unescape(field[4]);
 	m.type = unescape(field[dash + 1]);
 	m.source = unescape(field[dash + 2]);
 	m.read_only = has_option(field[5], "ro");
-	if (!m.point || !m.type || !m.source) {
+	if (!m.root || !m.point || !m.type || !m.source) {
 		mount_done(&m);
 		return -ENOMEM;
 	}
@@ -84,6 +93,7 @@ int mount_parse(const char *line, struct mount *ret)
 
 void mount_done(struct mount *m)
 {
+	free(m->root);
 	free(m->point);
 	free(m->type);
 	free(m->source);
@@ -97,9 +107,9 @@ void mounts_done(struct mounts *m)
 	*m = (struct mounts){ 0 };
 }
 
-int mounts_read(struct mounts *ret)
+int mounts_read_from(const char *path, struct mounts *ret)
 {
-	CLEANUP(fclose_p) FILE *f = fopen("/proc/self/mountinfo", "re");
+	CLEANUP(fclose_p) FILE *f = fopen(path, "re");
 	CLEANUP(mounts_done) struct mounts m = { 0 };
 	CLEANUP(free_p) char *line = NULL;
 	size_t size = 0;
@@ -121,6 +131,20 @@ int mounts_read(struct mounts *ret)
 	*ret = m;
 	m = (struct mounts){ 0 };
 	return 0;
+}
+
+int mounts_read(struct mounts *ret)
+{
+	return mounts_read_from("/proc/self/mountinfo", ret);
+}
+
+const struct mount *mounts_of_id(const struct mounts *m, int id)
+{
+	for (size_t i = 0; i < m->count; i++) {
+		if (m->list[i].id == id)
+			return &m->list[i];
+	}
+	return NULL;
 }
 
 const struct mount *mounts_at(const struct mounts *m, const char *point)

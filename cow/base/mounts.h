@@ -1,5 +1,5 @@
-/* cow/base/mounts.h - the mount table of this process.
- * Job:     read /proc/self/mountinfo and find mounts in it. Source: proc_pid_mountinfo(5).
+/* cow/base/mounts.h - the mount table of this process, or of another.
+ * Job:     read /proc/PID/mountinfo and find mounts in it. Source: proc_pid_mountinfo(5).
  * Errors:  0 or -errno, ret_ arguments then untouched.
  * Threads: any; no state but the caller's table. */
 #ifndef UMBRA_COW_BASE_MOUNTS_H
@@ -16,9 +16,11 @@
 #define MOUNTS_EXPOSED_SOURCE "umbra-exposed:"
 
 struct mount {
-	int id; /* while it lasts; then another may get it */
+	int id;	    /* while it lasts; then another may get it */
+	int parent; /* its id; not in the table where it cannot be reached from the root */
 	uid_t uid; /* who runs its daemon, as this user namespace has him; of no FUSE mount: (uid_t)-1 */
-	char *point, *type, *source; /* owned */
+	char *root;		     /* what of its file system is mounted; owned, as are: */
+	char *point, *type, *source; /* all without the kernel's escapes */
 	bool read_only;
 };
 
@@ -32,8 +34,12 @@ int mount_parse(const char *line, struct mount *ret);
 void mount_done(struct mount *m);
 
 int mounts_read(struct mounts *ret);
+/** The table of another process: the path of its mountinfo. */
+int mounts_read_from(const char *path, struct mounts *ret);
 void mounts_done(struct mounts *m);
 
+/** The mount of that number, NULL if there is none. Borrowed. */
+const struct mount *mounts_of_id(const struct mounts *m, int id);
 /** The uppermost mount at exactly this point, NULL if there is none. Borrowed. */
 const struct mount *mounts_at(const struct mounts *m, const char *point);
 /** The deepest mount that path lies in; of several at one point the uppermost. NULL if there is none. Borrowed. */

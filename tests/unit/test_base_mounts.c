@@ -18,6 +18,9 @@ Test(base_mounts, parses_a_line_with_any_number_of_tags)
 			"36 35 98:0 / /srv/db rw,noatime master:1 shared:7 - fuse.umbra umbra rw\n",
 			&m),
 		0);
+	cr_expect_eq(m.id, 36);
+	cr_expect_eq(m.parent, 35);
+	cr_expect_str_eq(m.root, "/");
 	cr_expect_str_eq(m.point, "/srv/db");
 	cr_expect_str_eq(m.type, "fuse.umbra");
 	cr_expect(mount_is_umbra(&m));
@@ -39,10 +42,12 @@ Test(base_mounts, undoes_the_kernels_escapes)
 	struct mount m;
 
 	cr_assert_eq(
-		mount_parse("1 2 0:3 / /a\\040b\\134c\\012d ro - fuse.umbra umbra-snapshot:x ro",
-			    &m),
+		mount_parse(
+			"1 2 0:3 /x\\011y /a\\040b\\134c\\012d ro - fuse.umbra umbra-snapshot:x ro",
+			&m),
 		0);
 	cr_expect_str_eq(m.point, "/a b\\c\nd");
+	cr_expect_str_eq(m.root, "/x\ty");
 	cr_expect(mount_is_snapshot(&m));
 	cr_expect_not(mount_is_exposed(&m));
 	mount_done(&m);
@@ -60,6 +65,8 @@ Test(base_mounts, refuses_broken_lines)
 	cr_expect_eq(mount_parse("", &m), -EINVAL);
 	cr_expect_eq(mount_parse("1 2 0:3 / /a ro", &m), -EINVAL);
 	cr_expect_eq(mount_parse("1 2 0:3 / /a ro - fuse", &m), -EINVAL);
+	cr_expect_eq(mount_parse("x 2 0:3 / /a ro - fuse x ro", &m), -EINVAL);
+	cr_expect_eq(mount_parse("1 2y 0:3 / /a ro - fuse x ro", &m), -EINVAL);
 	cr_assert_null(m.point);
 	assert_no_leaks();
 }
@@ -146,6 +153,9 @@ Test(base_mounts, reads_the_real_table)
 	cr_assert_eq(mounts_read(&m), 0);
 	cr_expect_gt(m.count, 0);
 	cr_expect_not_null(mounts_at(&m, "/proc"));
+	for (size_t i = 0; i < m.count; i++)
+		cr_expect_eq(mounts_of_id(&m, m.list[i].id), &m.list[i]);
+	cr_expect_null(mounts_of_id(&m, -1));
 	mounts_done(&m);
 	assert_no_leaks();
 }
