@@ -9,6 +9,8 @@
 
 #include "cow/base/cleanup.h"
 #include "cow/base/clock.h"
+#include "cow/base/log.h"
+#include "fs/mounted.h"
 #include "fs/rawio.h"
 
 #define BATCH 512u
@@ -23,21 +25,43 @@ struct fs_reclaim {
 
 	struct fs *fs;
 	size_t max;
-	bool no_prune; /* the kernel has no FUSE_NOTIFY_PRUNE: only this thread uses it */
 	pthread_t thread;
+
+	/* The thread's own. */
+	bool no_prune;		   /* the kernel has no FUSE_NOTIFY_PRUNE */
+	struct fs_mounted mounted; /* as this sweep found it */
+	int looked;		   /* 0; -EAGAIN: not in this sweep; else why it is not known */
+	bool told;
 };
 
-/* Older kernels: invalidate the name. That would also take away what is mounted on it, perhaps in a container that
- * we cannot see, so never a directory's. */
-static void invalidate_name(struct fs *fs, struct fs_node *node)
+/* Look once in a sweep. False: it cannot be known. */
+static bool knows_mounted(struct fs_reclaim *rc)
 {
+	if (rc->looked == -EAGAIN) {
+		fs_mounted_done(&rc->mounted);
+		rc->looked = fs_mounted_read("/proc", &rc->mounted);
+		if (rc->looked < 0 && !rc->told)
+			log_warn("memory is not given back while mount tables cannot be read: %s",
+				 strerror(-rc->looked));
+		rc->told = rc->looked < 0;
+	}
+	return rc->looked == 0;
+}
+
+/* Older kernels: invalidate the name. That also takes away what is mounted on it, in containers too (d_invalidate in
+ * the kernel's fs/dcache.c): so none that may be a mount point, and never a directory's, where most is mounted and
+ * what we cannot see would be lost. */
+static void invalidate_name(struct fs_reclaim *rc, struct fs_node *node)
+{
+	struct fs *fs = rc->fs;
 	char name[FS_NODE_NAME_SIZE];
 	struct fs_node *parent;
 
 	if (node->kind != FS_LIVE || node->type == S_IFDIR >> 12 ||
 	    fs_nodes_place(fs->nodes, node, 0, &parent, name) < 0)
 		return;
-	fuse_lowlevel_notify_inval_entry(fs->se, fs_nodes_id(parent), name, strlen(name));
+	if (!fs_mounted_has(&rc->mounted, name))
+		fuse_lowlevel_notify_inval_entry(fs->se, fs_nodes_id(parent), name, strlen(name));
 	fs_nodes_unref(fs->nodes, parent);
 }
 
@@ -53,8 +77,8 @@ static void evict(struct fs_reclaim *rc, struct fs_node **cold, size_t n)
 	if (!rc->no_prune && fs_rawio_prune(rc->fs, ids, n) == -ENOSYS)
 		rc->no_prune = true;
 	for (size_t i = 0; i < n; i++) {
-		if (rc->no_prune)
-			invalidate_name(rc->fs, cold[i]);
+		if (rc->no_prune && knows_mounted(rc))
+			invalidate_name(rc, cold[i]);
 		fs_nodes_unref(rc->fs->nodes, cold[i]);
 	}
 }
@@ -67,6 +91,7 @@ static unsigned sweep(struct fs_reclaim *rc)
 	size_t excess = before > rc->max ? before - rc->max * 7 / 8 : 0;
 	size_t left = before * 2;
 
+	rc->looked = -EAGAIN;
 	while (excess && left) {
 		struct fs_node *cold[BATCH];
 		size_t looked;
@@ -125,6 +150,7 @@ void fs_reclaim_stop(struct fs_reclaim *rc)
 	pthread_cond_signal(&rc->cond);
 	ulock_unlock(&rc->lock);
 	pthread_join(rc->thread, NULL);
+	fs_mounted_done(&rc->mounted);
 	pthread_cond_destroy(&rc->cond);
 	ulock_done(&rc->lock);
 	free(rc);
