@@ -61,7 +61,8 @@ void cow_store_unwatched(struct cow_store *st);
  * Close it cleanly. All inodes, views, directories and files of it must have been given back.
  * @remove_empty  when no snapshot is left, take the store away altogether, so that the directory is as if
  *		  we had never been there (ignored for a store elsewhere, whose grave alone goes)
- * Returns 0 or the first error met; the store is closed in any case.
+ * Returns 0 or the first error met; the store is closed in any case. Where not all could be put on disk it is at the next
+ * boot as after a crash.
  */
 int cow_store_close(struct cow_store *st, bool remove_empty);
 

@@ -100,6 +100,18 @@ int epochfile_open(struct cow_store *st, struct epoch *e)
 	return 0;
 }
 
+int epochfile_sync(const struct epoch *e)
+{
+	int r = e->log_fd < 0 ? 0 : cow_file_fdatasync(e->log_fd);
+
+	if (r == 0 && e->dat_fd >= 0)
+		r = cow_file_fdatasync(e->dat_fd);
+	for (size_t i = 0; r == 0 && i < e->n_heirlooms; i++)
+		if (e->heirlooms[i].fd >= 0)
+			r = cow_file_fdatasync(e->heirlooms[i].fd);
+	return r;
+}
+
 void epochfile_close(struct epoch *e)
 {
 	close_p(&e->log_fd);

@@ -281,13 +281,8 @@ static int sync_records(struct cow_store *st, uint64_t epoch)
 		}
 	ulock_unlock(&st->epochs_lock);
 	for (size_t i = 0; i < n; i++) {
-		if (r == 0 && list[i]->log_fd >= 0)
-			r = cow_file_fdatasync(list[i]->log_fd);
-		if (r == 0 && list[i]->dat_fd >= 0)
-			r = cow_file_fdatasync(list[i]->dat_fd);
-		for (size_t h = 0; r == 0 && h < list[i]->n_heirlooms; h++)
-			if (list[i]->heirlooms[h].fd >= 0)
-				r = cow_file_fdatasync(list[i]->heirlooms[h].fd);
+		if (r == 0)
+			r = epochfile_sync(list[i]);
 		epoch_unref(list[i]);
 	}
 	free(list);

@@ -1032,6 +1032,22 @@ int cow_store_open(const struct cow_options *opt, struct cow_store **ret_st, cha
 	return 0;
 }
 
+/* `r` < 0: not all is on disk. Then it is one that ended - from its end on nobody watched - and one more that began and
+ * crashed, so that the next boot keeps what it keeps after a crash. */
+static int end_session(struct cow_store *st, int r)
+{
+	int e = session_record(st, true);
+
+	if (r == 0 && e == 0)
+		r = cow_file_fdatasync(st->control_fd);
+	if (r < 0 && e == 0) {
+		e = session_record(st, false);
+		if (e == 0)
+			e = cow_file_fdatasync(st->control_fd);
+	}
+	return r < 0 ? r : e;
+}
+
 /* The logs are on disk, and the index knows that it has all of them. */
 static int seal(struct cow_store *st)
 {
@@ -1042,19 +1058,14 @@ static int seal(struct cow_store *st)
 		put_be64(val, i->log_end);
 		e = cow_index_put(st->index, key, cow_key_mark(key, i->id), val, sizeof(val));
 		if (e == 0)
-			e = cow_file_fdatasync(i->log_fd);
-		if (e == 0)
-			e = cow_file_fdatasync(i->dat_fd);
+			e = epochfile_sync(i);
 		if (e < 0 && r == 0)
 			r = e;
 	}
 	e = cow_index_flush(st->index);
 	if (r == 0)
 		r = e;
-	e = session_record(st, true);
-	if (e == 0)
-		e = cow_file_fdatasync(st->control_fd);
-	return r < 0 ? r : e;
+	return end_session(st, r);
 }
 
 static void remove_tree(int parent_fd, const char *name)

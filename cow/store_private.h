@@ -197,6 +197,8 @@ int epochfile_each(struct cow_store *st, int fd, uint64_t from,
 int epochfile_unlink_log(struct cow_store *st, uint64_t id);
 void epochfile_unlink_dat(struct cow_store *st, uint64_t id);
 int epochfile_dat_fd(struct cow_store *st, struct epoch *e, uint64_t dat); /* borrowed; -ENOENT */
+/* What of e is on record is on disk, whichever file it is in; nothing is added or taken away meanwhile. */
+int epochfile_sync(const struct epoch *e);
 void epochfile_close(struct epoch *e);
 
 /* epoch.c */

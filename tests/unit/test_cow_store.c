@@ -754,6 +754,94 @@ Test(cow_store, a_start_that_finds_the_disk_full_does_not_mix_two_sessions)
 	assert_no_leaks();
 }
 
+static struct {
+	unsigned long long dat;
+	bool synced;
+} looked_for;
+
+static int see_sync(void *userdata, enum cow_file_op op, int fd, const char *path, size_t len)
+{
+	char name[64], at[PATH_MAX] = "", wanted[64];
+
+	(void)userdata;
+	(void)path;
+	(void)len;
+	if (op != COW_OP_SYNC)
+		return 0;
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	snprintf(wanted, sizeof(wanted), "/data/%016llx.dat", looked_for.dat);
+	if (readlink(name, at, sizeof(at) - 1) > 0 && strstr(at, wanted))
+		looked_for.synced = true;
+	return 0;
+}
+
+Test(cow_store, a_close_puts_on_disk_what_was_taken_over_from_dropped_snapshots)
+{
+	uint64_t middle;
+
+	open_store();
+	deed_create(&h, "f", "");
+	deed_fill(&h, "f", 0, 2 * COW_CLUSTER_SIZE, 'a');
+	deed_snapshot_of(&h, COW_CTX_APP_ROLLBACK);
+	middle = deed_snapshot_of(&h, COW_CTX_APP_ROLLBACK);
+	deed_fill(&h, "f", 0, COW_CLUSTER_SIZE, 'b');
+	deed_snapshot_of(&h, COW_CTX_APP_ROLLBACK);
+	deed_drop(&h, middle);
+	cow_epoch_settle(h.st);
+	looked_for.dat = middle;
+	looked_for.synced = false;
+	cow_file_set_hook(see_sync, NULL);
+	close_store();
+	cow_file_set_hook(NULL, NULL);
+	cr_assert(looked_for.synced);
+	assert_no_leaks();
+}
+
+/* F-15; and I-4 as ever */
+Test(cow_store, a_close_that_could_not_put_all_on_disk_is_no_clean_end)
+{
+	unsigned failed = 0, closes = 0;
+	enum cow_drop_cause cause;
+	bool through = false;
+	char buf[16];
+
+	harness_done(&h);
+	for (unsigned n = 1; !through; n++) {
+		CLEANUP(close_p) int fd = -1;
+		uint64_t kept, gone;
+		int r;
+
+		cr_assert_eq(harness_init(&h, NULL), 0);
+		open_store();
+		deed_create(&h, "f", "text");
+		kept = deed_snapshot_of(&h, COW_CTX_APP_ROLLBACK);
+		gone = deed_snapshot_of(&h, COW_CTX_BACKUP);
+		/* this session is of an earlier boot */
+		memset(h.st->boot_id, 'a', COW_UUID_LEN);
+		fault_fail_nth(FAULT_OP(COW_OP_SYNC), n, -EIO);
+		r = harness_close(&h, false);
+		through = fault_count() < n;
+		fault_reset();
+		cr_assert_eq(r, through ? 0 : -EIO, "%u: %d", n, r);
+		fd = openat(h.fd, "f", O_WRONLY | O_CLOEXEC);
+		cr_assert_eq(pwrite(fd, "TEXT", 4, 0), 4);
+		open_store();
+		closes++;
+		if (harness_dropped(&h, gone, &cause)) {
+			cr_assert_eq(cause, COW_DROP_BOOT);
+			failed++;
+		}
+		cr_assert_eq(look_read(&h, kept, "f", buf, sizeof(buf), 0), -ESTALE, "%u", n);
+		deed_write(&h, "f", 0, "more");
+		cr_assert_eq(look_read(&h, kept, "f", buf, sizeof(buf), 0), -ESTALE, "%u", n);
+		harness_done(&h);
+	}
+	cr_assert_eq(failed, closes - 1, "%u of %u", failed, closes);
+	cr_assert_geq(failed, 3);
+	cr_assert_eq(harness_init(&h, NULL), 0);
+	assert_no_leaks();
+}
+
 /* -- numbers -- */
 
 static struct cow_usage usage(void)
