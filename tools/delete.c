@@ -161,7 +161,7 @@ static int delete_one(struct umbra_client *c, const struct delete *opt, const js
 
 static int delete_all(struct umbra_client *c, const struct delete *opt, const json_t *list)
 {
-	json_t *done = json_array(), *s;
+	json_t *done = json_array(), *failed = json_array(), *s;
 	int status = 0;
 	size_t i;
 
@@ -172,12 +172,15 @@ static int delete_all(struct umbra_client *c, const struct delete *opt, const js
 		if (r == 0) {
 			json_array_append(done, s);
 			log_info("deleted %s", tool_str(s, "id"));
+		} else {
+			json_array_append(failed, s);
 		}
 	}
 	if (tool_opts.json)
-		print_json(json_pack("{sosb}", "snapshots", done, "deleted", true));
-	else
-		json_decref(done);
+		print_json(json_pack("{sOsOsb}", "snapshots", done, "failed", failed, "deleted",
+				     json_array_size(failed) == 0));
+	json_decref(done);
+	json_decref(failed);
 	return status;
 }
 

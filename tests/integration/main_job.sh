@@ -90,6 +90,8 @@ t_ok "mount" umbra mount first "$T_TMP/m"
 t_is "the mounted one has the same files" "$(sums "$T_TMP/m" | diff - "$T_TMP/before")" ""
 t_is "with the live inode numbers" "$(stat -c %i "$T_TMP/m/docs/own1")" "$(stat -c %i "$dir/docs/own1")"
 t_is "while mounted it is in use: try again later" "$(umbra delete -y first >/dev/null 2>&1; echo $?)" 3
+t_is "and so for programs" "$(umbra delete -y --json first 2>/dev/null | u_json "(j['snapshots'], [s['label'] for s in j['failed']], j['deleted'])")" \
+	"([], ['first'], False)"
 t_ok "umount" umbra umount "$T_TMP/m"
 
 diff_lines() {
