@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -44,15 +45,20 @@ static pid_t ask_for_daemon(const char *dir)
 	return -1;
 }
 
-/* Whether a process is an umbrafs with dir as an argument, which is how umbra protect starts it. */
-static bool serves(const char *pid, const char *dir)
+/* Whether a process is an umbrafs with dir as an argument, which is how umbra protect starts it. Anybody can call himself
+ * so; the mount says whose daemon it has. */
+static bool serves(const char *pid, uid_t uid, const char *dir)
 {
 	CLEANUP(fclose_p) FILE *f = NULL;
 	CLEANUP(free_p) char *arg = NULL;
 	char path[300];
 	size_t size = 0;
 	bool ours = false;
+	struct stat st;
 
+	snprintf(path, sizeof(path), "/proc/%s", pid);
+	if (stat(path, &st) < 0 || st.st_uid != uid)
+		return false;
 	snprintf(path, sizeof(path), "/proc/%s/cmdline", pid);
 	f = fopen(path, "re");
 	for (int i = 0; f && getdelim(&arg, &size, '\0', f) > 0; i++) {
@@ -64,24 +70,24 @@ static bool serves(const char *pid, const char *dir)
 }
 
 /* Without a coordinator, or with one that lost it: look among all processes. */
-static pid_t look_for_daemon(const char *dir)
+static pid_t look_for_daemon(const char *dir, uid_t uid)
 {
 	CLEANUP(closedir_p) DIR *proc = opendir("/proc");
 	const struct dirent *e;
 
 	while (proc && (e = readdir(proc))) {
-		if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && serves(e->d_name, dir))
+		if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && serves(e->d_name, uid, dir))
 			return atoi(e->d_name);
 	}
 	return -1;
 }
 
 /* As a pidfd, which stays that process; -1 for none. */
-static int open_daemon(const char *dir, pid_t *ret_pid)
+static int open_daemon(const char *dir, uid_t uid, pid_t *ret_pid)
 {
 	*ret_pid = ask_for_daemon(dir);
 	if (*ret_pid < 0)
-		*ret_pid = look_for_daemon(dir);
+		*ret_pid = look_for_daemon(dir, uid);
 	return *ret_pid < 0 ? -1 : (int)syscall(SYS_pidfd_open, *ret_pid, 0);
 }
 
@@ -247,13 +253,13 @@ static int unprotect(const char *given, bool force)
 	dir = strdup(at->point);
 	if (!dir)
 		return tool_no_memory();
-	pidfd = open_daemon(dir, &pid);
+	pidfd = open_daemon(dir, at->uid, &pid);
 	r = unmount(given, dir, pid, force);
 	/* Also where it is in use: its daemon ends whenever the mount is gone from here. */
 	if (r == 0 && pidfd >= 0)
 		r = wait_for_end(given, pidfd, pid);
 	if (r == 0)
-		log_info("%s is not protected any more; its files are as they were",
+		log_info("%s is not protected any more; its files stay as they are",
 			 LOG_QUOTE(dir));
 	return r;
 }
