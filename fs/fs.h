@@ -43,6 +43,7 @@ struct fs {
 	struct fs_park *park;
 	int below_fd; /* O_PATH of the directory below, opened before the mount */
 	int mount_fd; /* mount.c alone: a copy of it, by which root mounts; or -1 */
+	int mount_id; /* mount.c alone: of root's mount; or -1 */
 	uint64_t below_dev;
 	uint64_t below_ino;
 	char *path;	      /* absolute, of the mount point */

@@ -275,6 +275,7 @@ int fs_world_open(struct fs *fs, const struct fs_options *opt, size_t fds_max, c
 
 	fs->below_fd = -1;
 	fs->mount_fd = -1;
+	fs->mount_id = -1;
 	fs->live = true;
 	fs->shown = opt->shown;
 	fs->started = time(NULL);
@@ -373,11 +374,24 @@ static bool is_in_place(const struct fs *fs)
 	return stat(fs->path, &st) == 0 && st.st_dev == fs->below_dev && st.st_ino == fs->below_ino;
 }
 
+/* What is mounted over the directory, wherever that is by now: what is above it may be renamed. Opening a mount's root with
+ * O_PATH asks its daemon nothing. */
+static int open_mount(const struct fs *fs)
+{
+	CLEANUP(close_p)
+	int above = openat(fs->below_fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (above < 0)
+		return -1;
+	return openat(above, path_last(fs->path), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
 /* Root mounts by way of the descriptor, so that nobody can put another directory into the path meanwhile; of this
  * process by number, as fusermount3 may have to do it. fusermount3 itself makes sure for its user, who needs no
  * privilege (I-9). */
 static int mount_session(struct fs *fs, bool root)
 {
+	CLEANUP(close_p) int fd = -1;
 	char by_fd[64];
 
 	if (!is_in_place(fs))
@@ -388,7 +402,11 @@ static int mount_session(struct fs *fs, bool root)
 	if (fs->mount_fd < 0)
 		return -errno;
 	snprintf(by_fd, sizeof(by_fd), "/proc/%d/fd/%d", (int)getpid(), fs->mount_fd);
-	return fuse_session_mount(fs->se, by_fd) == 0 ? 0 : -EIO;
+	if (fuse_session_mount(fs->se, by_fd) != 0)
+		return -EIO;
+	fd = open_mount(fs);
+	fs->mount_id = fd < 0 ? -1 : mounts_id_of(fd);
+	return 0;
 }
 
 static void close_mount_fd(struct fs *fs)
@@ -428,18 +446,20 @@ int fs_world_mount(struct fs *fs, const struct fs_options *opt, char *why, size_
 	return 0;
 }
 
-/* The descriptor that the mount was made by stands for what is below it; libfuse unmounts by its path. Opening a mount's
- * root with O_PATH asks its daemon nothing. While it is open the mount is busy, so not before. */
+/* The descriptor that the mount was made by stands for what is below it, which may be a mount itself; libfuse unmounts by
+ * its path. So it is made to stand for our mount, or, where another lies over that, for nothing that is mounted. While our
+ * mount is open it is busy, so not before. */
 static void aim_at_mount(struct fs *fs)
 {
 	CLEANUP(close_p) int fd = -1;
 
 	if (fs->mount_fd < 0)
 		return;
-	if (is_mount_of_ours(fs->path))
-		fd = open(fs->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	else /* gone from here, but alive elsewhere: nothing to unmount, least of all what is below */
+	fd = open_mount(fs);
+	if (fd < 0 || fs->mount_id < 0 || mounts_id_of(fd) != fs->mount_id) {
+		close_p(&fd); /* gone from here, but perhaps alive elsewhere */
 		fd = eventfd(0, EFD_CLOEXEC);
+	}
 	if (fd >= 0)
 		dup3(fd, fs->mount_fd, O_CLOEXEC);
 }

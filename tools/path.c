@@ -24,13 +24,6 @@ char *path_join(const char *dir, const char *name)
 	return p;
 }
 
-const char *path_last(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash && slash[1] ? slash + 1 : path;
-}
-
 /* Where the last part begins; the length of what is before it, without slashes, in *ret_dir_len. */
 static const char *split_last(const char *path, size_t *ret_dir_len)
 {

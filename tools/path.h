@@ -7,6 +7,8 @@
 
 #include <stdbool.h>
 
+#include "cow/base/path.h"
+
 /** DIR/NAME with exactly one slash between; NAME may be empty. NULL only without memory. */
 char *path_join(const char *dir, const char *name);
 
@@ -24,8 +26,5 @@ int path_resolve(const char *path, bool follow, char **ret);
  * Returns 0; -EINVAL no such path; -ENOMEM.
  */
 int path_split_snapshot(const char *path, char **ret_dir, char **ret_name, const char **ret_rest);
-
-/** The last part, as basename(3) has it but leaving path as it is. Borrowed; "/" for the root. */
-const char *path_last(const char *path);
 
 #endif

@@ -17,6 +17,7 @@
 #include "cow/base/cleanup.h"
 #include "cow/base/fdpass.h"
 #include "cow/base/mounts.h"
+#include "cow/base/path.h"
 
 bool fusemount_privileged(void)
 {
@@ -165,12 +166,48 @@ int fusemount(const char *target, const char *source, int *ret_fd)
 	return r;
 }
 
+/* The directory that a mount of Umbra's is in. A mount point cannot be renamed while it is one, what is above it can: so
+ * from here its name leads to that mount and to no other. A descriptor of the mount itself would keep it busy. */
+static int open_above(const char *target, int *ret_fd)
+{
+	CLEANUP(mounts_done) struct mounts mounts = { 0 };
+	CLEANUP(free_p) char *above = strndup(target, (size_t)(path_last(target) - target));
+	CLEANUP(close_p) int dir = above ? open(above, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	CLEANUP(close_p) int root = -1;
+	const struct mount *at;
+	int r, id;
+
+	if (!above)
+		return -ENOMEM;
+	root = dir < 0 ? -1
+		       : openat(dir, path_last(target),
+				O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (root < 0)
+		return errno == ENOTDIR ? -EINVAL : -errno;
+	id = mounts_id_of(root);
+	r = id < 0 ? id : mounts_read(&mounts);
+	if (r < 0)
+		return r;
+	at = mounts_at(&mounts, target);
+	if (!at || at->id != id || !mount_is_umbra(at))
+		return -EINVAL;
+	*ret_fd = TAKE_FD(dir);
+	return 0;
+}
+
 int fusemount_unmount(const char *target, bool lazy)
 {
+	CLEANUP(close_p) int above = -1;
+	CLEANUP(free_p) char *path = NULL;
 	char *argv[6] = { (char *)"fusermount3", (char *)"-u", NULL };
 	int n = 2, r;
 
-	if (umount2(target, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
+	r = open_above(target, &above);
+	if (r < 0)
+		return r;
+	if (asprintf(&path, "/proc/self/fd/%d/%s", above, path_last(target)) < 0)
+		return -ENOMEM;
+	if (umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
 		return 0;
 	if (errno != EPERM)
 		return -errno;

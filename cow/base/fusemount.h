@@ -25,9 +25,11 @@ int fusemount_helper(const char *target, const char *source, int *ret_fd);
 int fusemount(const char *target, const char *source, int *ret_fd);
 
 /**
- * Unmount by umount2(2), by fusermount3 where that is not allowed.
+ * Unmount a mount of Umbra's by umount2(2), by fusermount3 where that is not allowed. What the mount table has at
+ * that path is unmounted, and never what the path leads to while somebody renames what is above.
+ * @target  absolute, without links
  * @lazy  detach now, let go when the last user has left
- * Returns 0; -EBUSY in use; -EINVAL not mounted; -EPERM; -ENOPKG.
+ * Returns 0; -EBUSY in use; -EINVAL not mounted, or something else is over it; -EPERM; -ENOPKG.
  */
 int fusemount_unmount(const char *target, bool lazy);
 

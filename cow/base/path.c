@@ -16,3 +16,10 @@ const char *path_below(const char *dir, const char *path)
 		path++;
 	return path;
 }
+
+const char *path_last(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash && slash[1] ? slash + 1 : path;
+}

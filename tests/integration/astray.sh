@@ -73,5 +73,41 @@ rm "$T_TMP/above"
 mv "$T_TMP/moved" "$T_TMP/above"
 t_ok "back again: restore" umbra restore link "$dir/file"
 t_is "back again: backup" "$(umbra backup "$dir" -- cat "$dir/file" 2>/dev/null)" old
+t_is "deleted, for programs" "$(umbra delete -q -y --json link | u_json "([s['label'] for s in j['snapshots']], j['failed'], j['deleted'])")" \
+	"(['link'], [], True)"
 t_ok "unprotect" umbra unprotect "$dir"
+
+# ---- whose mount is unmounted, whose daemon is waited for
+
+gone() {
+	! kill -0 "$1" 2>/dev/null
+}
+
+if [ "$(id -u)" -eq 0 ]; then
+	t_ok "protect again" umbra protect "$dir"
+	first=$(u_daemon "$dir")
+	mv "$T_TMP/above" "$T_TMP/moved"
+	mkdir -p "$dir"
+	t_ok "another directory at the same path is protected" umbra protect "$dir"
+	kill "$first"
+	t_ok "the first daemon ends" t_wait_for 60 gone "$first"
+	t_is "its mount is gone, though a directory above was renamed" "$(cat "$T_TMP/moved/tree/file")" old
+	t_is "the other's is there" "$(findmnt -n -o FSTYPE "$dir")" fuse.umbra
+	if u_user; then
+		# Before the daemon in /proc: both go by their arguments.
+		t_ok "the other goes" umbra unprotect "$dir"
+		u_as_user bash -c 'echo $$ >"$HOME/pid"; exec -a umbrafs python3 -c "import signal; signal.pause()" "$1"' - "$dir" &
+		t_wait_for 60 test -s "$U_HOME/pid"
+		t_ok "somebody calls himself umbrafs" t_wait_for 60 grep -qs ^umbrafs "/proc/$(cat "$U_HOME/pid")/cmdline"
+		t_ok "the other comes" umbra protect "$dir"
+		t_is "unprotect waits for its own daemon alone, and says what becomes of the files" \
+			"$(UMBRA_SOCKET=$T_TMP/none umbra unprotect "$dir" 2>&1)" \
+			"umbra: $dir is not protected any more; its files stay as they are"
+		kill "$(cat "$U_HOME/pid")"
+		wait $!
+	else
+		t_skip "somebody calls himself umbrafs" "no ordinary user is known"
+		t_ok "the other goes" umbra unprotect "$dir"
+	fi
+fi
 u_end
