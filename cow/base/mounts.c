@@ -211,15 +211,6 @@ static int is_at(int fd, const char *path)
 	return strcmp(real, path) == 0;
 }
 
-static const struct mount *find_id(const struct mounts *m, int id)
-{
-	for (size_t i = 0; i < m->count; i++) {
-		if (m->list[i].id == id)
-			return &m->list[i];
-	}
-	return NULL;
-}
-
 int mounts_open(const char *path, struct mounts *ret_table, const struct mount **ret_at,
 		int *ret_fd)
 {
@@ -240,7 +231,7 @@ int mounts_open(const char *path, struct mounts *ret_table, const struct mount *
 	r = mounts_read(&m); /* after the opening: what the descriptor holds is in it */
 	if (r < 0)
 		return r;
-	at = find_id(&m, id);
+	at = mounts_of_id(&m, id);
 	if (!at)
 		return -ESTALE;
 	*ret_at = at;
