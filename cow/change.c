@@ -15,22 +15,64 @@
 #include <unistd.h>
 
 #include "cow/base/cleanup.h"
+#include "cow/base/clock.h"
 #include "cow/base/log.h"
 #include "cow/file.h"
+#include "cow/gate.h"
 #include "cow/store_private.h"
 
 #define COPY_AT_ONCE (8u << 20) /* bytes */
 
-/* Save with `call` until it is done, room is made, or nothing is left to save for; return -EAGAIN from here. */
-#define PRESERVE(st, call)                                                                         \
+/* What a snapshot that was given up for room held in the graveyard comes back a moment later, by the reclaimer: wait for that
+ * before another goes. */
+struct patience {
+	bool may_leave;	   /* the change may be turned away with -EAGAIN (LONG) */
+	bool waited;	   /* since the last one was given up */
+	unsigned settled;  /* as it was before the try */
+	uint64_t until_ns; /* for all of one change; 0: did not wait yet */
+};
+
+static void before_try(struct cow_store *st, struct patience *p)
+{
+	p->settled = atomic_load(&st->settled);
+}
+
+/* As preserve_settle(), but patient. `r`: of what was tried after before_try(). */
+static int settle(struct cow_store *st, int r, struct patience *p)
+{
+	if (r == -ENOSPC || r == -EDQUOT) {
+		if (atomic_load(&st->settled) != p->settled)
+			return 1;
+		if (!p->until_ns)
+			p->until_ns = clock_deadline_ms(st->room_wait_ms);
+		if (!p->waited && reclaim_wait(st, p->until_ns)) {
+			p->waited = true;
+			return p->may_leave && cow_gate_closing(st) ? -EAGAIN : 1;
+		}
+	}
+	r = preserve_settle(st, r);
+	if (r == 1)
+		p->waited = false;
+	return r;
+}
+
+#define PRESERVE_UNTIL(st, call, long_)                                                            \
 	do {                                                                                       \
+		struct patience patience_ = { .may_leave = (long_) };                              \
 		int preserved_;                                                                    \
                                                                                                    \
-		while ((preserved_ = preserve_settle((st), (call))) == 1)                          \
-			;                                                                          \
+		do {                                                                               \
+			before_try((st), &patience_);                                              \
+			preserved_ = settle((st), (call), &patience_);                             \
+		} while (preserved_ == 1);                                                         \
 		if (preserved_ < 0)                                                                \
 			return preserved_;                                                         \
 	} while (0)
+
+/* Save with `call` until it is done, room is made, or nothing is left to save for; return from here what fails the change. */
+#define PRESERVE(st, call) PRESERVE_UNTIL(st, call, false)
+/* The same for a change that is LONG: return -EAGAIN from here. */
+#define PRESERVE_LONG(st, call) PRESERVE_UNTIL(st, call, true)
 
 static bool recording(struct cow_store *st)
 {
@@ -67,7 +109,7 @@ static bool room_helps(struct cow_store *st, uint64_t need_bytes)
 ssize_t cow_write(struct cow_store *st, struct cow_inode *ci, int fd, const void *buf,
 		  size_t len_bytes, off_t off)
 {
-	PRESERVE(st, preserve_data(st, ci, fd, off, (off_t)len_bytes));
+	PRESERVE_LONG(st, preserve_data(st, ci, fd, off, (off_t)len_bytes));
 	return APPLY(st, len_bytes, cow_file_pwrite(fd, buf, len_bytes, off));
 }
 
@@ -77,7 +119,7 @@ ssize_t cow_copy_range(struct cow_store *st, int in_fd, off_t in_off, struct cow
 	/* A copy may be short, and must be: a hold waits for it. */
 	if (len_bytes > COPY_AT_ONCE)
 		len_bytes = COPY_AT_ONCE;
-	PRESERVE(st, preserve_data(st, out, out_fd, out_off, (off_t)len_bytes));
+	PRESERVE_LONG(st, preserve_data(st, out, out_fd, out_off, (off_t)len_bytes));
 	return APPLY(st, len_bytes, cow_file_copy_range(in_fd, in_off, out_fd, out_off, len_bytes));
 }
 
@@ -91,7 +133,7 @@ int cow_truncate(struct cow_store *st, struct cow_inode *ci, int fd, off_t size_
 {
 	if (size_bytes < 0)
 		return -EINVAL;
-	PRESERVE(st, preserve_from(st, ci, fd, size_bytes));
+	PRESERVE_LONG(st, preserve_from(st, ci, fd, size_bytes));
 	return cow_file_truncate(fd, size_bytes);
 }
 
@@ -101,9 +143,9 @@ int cow_fallocate(struct cow_store *st, struct cow_inode *ci, int fd, int mode, 
 	if (off < 0 || len_bytes <= 0)
 		return -EINVAL;
 	if (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE))
-		PRESERVE(st, preserve_from(st, ci, fd, off));
+		PRESERVE_LONG(st, preserve_from(st, ci, fd, off));
 	else if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
-		PRESERVE(st, preserve_data(st, ci, fd, off, len_bytes));
+		PRESERVE_LONG(st, preserve_data(st, ci, fd, off, len_bytes));
 	else
 		PRESERVE(st, preserve_attr(st, ci, fd));
 	return APPLY(st, (uint64_t)len_bytes, cow_file_fallocate(fd, mode, off, len_bytes));
@@ -405,18 +447,20 @@ static bool is_guarded(int dir_fd, const struct statx *victim)
 
 /* The store cannot keep what is being removed. Returns what is to be done: 1 all of it again (room was made), 0 the removal
  * alone (no snapshot is left that it matters to), or -errno: the change fails, since the snapshots stay. */
-static int grave_refused(struct cow_store *st, int r)
+static int grave_refused(struct cow_store *st, int r, struct patience *p)
 {
-	return preserve_settle(st, r);
+	return settle(st, r, p);
 }
 
 int cow_unlink(struct cow_store *st, struct cow_dir dir, const char *name)
 {
+	struct patience patience = { 0 };
 	struct victim v = { 0 };
 	int r;
 
 	do {
-		r = preserve_settle(st, preserve_removal(st, dir, name, &v));
+		before_try(st, &patience);
+		r = settle(st, preserve_removal(st, dir, name, &v), &patience);
 		if (r != 0)
 			continue; /* room was made: save it now */
 		r = 1;
@@ -429,7 +473,7 @@ int cow_unlink(struct cow_store *st, struct cow_dir dir, const char *name)
 			   ((r == -EPERM || r == -EACCES) && is_guarded(dir.fd, &v.sx))) {
 			break;
 		} else if (r < 0) {
-			r = grave_refused(st, r);
+			r = grave_refused(st, r, &patience);
 			if (r == 0)
 				r = cow_file_unlinkat(dir.fd, name, 0);
 		}
@@ -440,11 +484,13 @@ int cow_unlink(struct cow_store *st, struct cow_dir dir, const char *name)
 
 int cow_rmdir(struct cow_store *st, struct cow_dir dir, const char *name)
 {
+	struct patience patience = { 0 };
 	struct victim v = { 0 };
 	int r;
 
 	do {
-		r = preserve_settle(st, preserve_removal(st, dir, name, &v));
+		before_try(st, &patience);
+		r = settle(st, preserve_removal(st, dir, name, &v), &patience);
 		if (r != 0)
 			continue;
 		if (!v.ci || !v.seen || !recording(st) || !S_ISDIR(v.sx.stx_mode)) {
@@ -457,7 +503,7 @@ int cow_rmdir(struct cow_store *st, struct cow_dir dir, const char *name)
 		} else if (r == 1) {
 			r = move_dir_to_grave(st, dir.fd, name, &v.sx);
 			if (r < 0 && r != -EBUSY && r != -EROFS && !is_guarded(dir.fd, &v.sx)) {
-				r = grave_refused(st, r);
+				r = grave_refused(st, r, &patience);
 				if (r == 0)
 					r = cow_file_unlinkat(dir.fd, name, AT_REMOVEDIR);
 			}
@@ -643,17 +689,19 @@ int cow_rename(struct cow_store *st, struct cow_dir olddir, const char *oldname,
 	struct move m = {
 		.from = olddir, .to = newdir, .oldname = oldname, .newname = newname, .flags = flags
 	};
+	struct patience patience = { 0 };
 	int r;
 
 	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
 		return -EINVAL;
 	do {
-		r = preserve_settle(st, preserve_move(st, &m));
+		before_try(st, &patience);
+		r = settle(st, preserve_move(st, &m), &patience);
 		if (r != 0)
 			continue;
 		r = apply_move(st, &m);
 		if (r < 0 && m.store_failed) {
-			r = grave_refused(st, r);
+			r = grave_refused(st, r, &patience);
 			if (r == 0)
 				r = cow_file_renameat(olddir.fd, oldname, newdir.fd, newname,
 						      flags);

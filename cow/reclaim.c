@@ -3,8 +3,8 @@
  *
  * Let e be dropped and p its heir: the newest live epoch below it. A record of e is still needed when it is what p would
  * find, that is, when no record of the same thing has a label from p up to e. Such a record gets p's label, and p inherits
- * the right to e's data file; all others go, and their clusters are punched out of it. Without an heir nothing is looked
- * at but the log's headers. Last, when no epoch lives, everything is forgotten at once.
+ * the right to e's data file; all others go, and their clusters are punched out of it. Without an heir all records go.
+ * Last, when no epoch lives, everything is forgotten at once.
  *
  * A crash in the middle does no harm: the doomed epoch's log stays until all of it was settled, and settling a record
  * twice finds nothing to do. Nor does a power cut: that the epoch ended is on disk before anything of it is given back, and
@@ -20,12 +20,15 @@
 
 #include "cow/base/bytes.h"
 #include "cow/base/cleanup.h"
+#include "cow/base/clock.h"
 #include "cow/base/log.h"
 #include "cow/epoch.h"
 #include "cow/file.h"
+#include "cow/gate.h"
 #include "cow/store_private.h"
 
 #define BATCH_RECORDS 512u
+#define GATE_LOOK_MS 5
 
 struct job {
 	struct cow_store *st;
@@ -96,6 +99,33 @@ static void bury(struct cow_store *st, uint64_t ino)
 	} else {
 		cow_file_unlinkat(st->grave_fd, name, 0);
 	}
+}
+
+static int is_newer(void *arg, const void *key, size_t key_len, const void *val, size_t val_len)
+{
+	(void)val;
+	(void)val_len;
+	return cow_key_get_epoch(key, key_len) > *(const uint64_t *)arg;
+}
+
+/* The same before the index has let go of what nobody looks for any more: labels up to `epoch`. One that still has live names is
+ * left for later, since losing our link is a change to be preserved, which takes room. */
+static void bury_early(struct cow_store *st, uint64_t ino, uint64_t epoch)
+{
+	uint8_t key[COW_KEY_MAX];
+	struct statx sx;
+	char name[24];
+
+	grave_name(name, ino);
+	if (cow_file_statx(st->grave_fd, name, &sx) < 0 ||
+	    (!S_ISDIR(sx.stx_mode) && sx.stx_nlink > 1))
+		return;
+	if (cow_index_scan(st->index, key, cow_key_back_prefix(key, ino), NULL, 0, is_newer,
+			   &epoch) != 0)
+		return;
+	if (S_ISDIR(sx.stx_mode))
+		place_forget_dirs(st);
+	cow_file_unlinkat(st->grave_fd, name, S_ISDIR(sx.stx_mode) ? AT_REMOVEDIR : 0);
 }
 
 /* ---- one record ---- */
@@ -409,6 +439,42 @@ static int settle_log(struct job *j)
 	return r;
 }
 
+static int bury_target(void *arg, const struct cow_rec *r, uint64_t at)
+{
+	struct job *j = arg;
+	struct cow_name n;
+
+	(void)at;
+	if (r->kind == COW_REC_NAME && cow_format_get_name(r->body, r->body_len, &n) == 0 &&
+	    n.target)
+		bury_early(j->st, n.target, j->e->id);
+	return 0;
+}
+
+/* Settling needs room before it gives any back: the index copies what it changes. With no heir nobody reads what e held, so
+ * that can go first. That it was dropped is on disk by now. */
+static int make_room(struct job *j)
+{
+	struct epoch *e = j->e;
+	uint64_t end;
+
+	cow_file_truncate(e->dat_fd, 0);
+	for (size_t i = 0; i < e->n_heirlooms; i++)
+		if (e->heirlooms[i].fd >= 0)
+			cow_file_truncate(e->heirlooms[i].fd, 0);
+	atomic_fetch_sub(&j->st->stored_total, atomic_exchange(&e->stored, 0));
+	return epochfile_each(j->st, e->log_fd, 0, bury_target, j, &end);
+}
+
+/* Settle again from the start: what was settled is passed by. */
+static int settle_in_new_room(struct job *j)
+{
+	int r = make_room(j);
+
+	j->n = j->n_targets = j->n_holes = j->n_places = 0;
+	return r < 0 ? r : settle_log(j);
+}
+
 static void count_out_stored(struct job *j)
 {
 	uint64_t all = atomic_exchange(&j->e->stored, 0);
@@ -478,6 +544,8 @@ static int reclaim_epoch(struct cow_store *st, struct job *j)
 		r = cow_file_fdatasync(st->control_fd);
 	if (r == 0)
 		r = settle_log(j);
+	if (r == -ENOSPC && !j->heir)
+		r = settle_in_new_room(j);
 	if (r < 0) {
 		log_error("space of a dropped snapshot (epoch %llu) was not given back: %s",
 			  (unsigned long long)e->id, strerror(-r));
@@ -704,10 +772,29 @@ static void *reclaimer(void *arg)
 			ulock_lock(&st->epochs_lock);
 		}
 		st->reclaiming = false;
+		if (r == 0)
+			atomic_fetch_add(&st->settled, 1);
 		pthread_cond_broadcast(&st->epochs_changed);
 	}
 	ulock_unlock(&st->epochs_lock);
 	return NULL;
+}
+
+/* A hold waits for us if we are inside the gate, as the reclaimer itself does at times: so look at it often. */
+bool reclaim_wait(struct cow_store *st, uint64_t until_ns)
+{
+	bool any = false;
+
+	ulock_lock(&st->epochs_lock);
+	while ((reclaim_next_locked(st) || st->reclaiming) && !clock_expired(until_ns)) {
+		any = true;
+		if (cow_gate_closing(st))
+			break;
+		ulock_wait_until(&st->epochs_lock, &st->epochs_changed,
+				 clock_deadline_ms(GATE_LOOK_MS));
+	}
+	ulock_unlock(&st->epochs_lock);
+	return any;
 }
 
 int reclaim_start(struct cow_store *st)

@@ -940,6 +940,7 @@ static struct cow_store *store_new(const struct cow_options *opt)
 	st->trash_fd = st->store_fd = st->grave_fd = st->grave_parent_fd = st->control_fd =
 		st->lock_fd = -1;
 	st->next_epoch = 1;
+	st->room_wait_ms = 1000; /* a hold would wait for it, too */
 	atomic_init(&st->name_seq, clock_real_ns());
 	atomic_init(&st->generation, 1);
 	ulock_init(&st->epochs_lock, RANK_EPOCHS);

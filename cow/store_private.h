@@ -140,6 +140,8 @@ struct cow_store {
 	struct epoch *prepared; /* files laid out, no number used yet besides its id */
 	struct epoch *doomed;	/* dropped, space not yet given back; by `newer` */
 	bool reclaiming, stop;
+	unsigned room_wait_ms; /* how long one change waits for what it dropped; set once */
+	atomic_uint settled; /* dropped ones given back so far: read beside the lock to see that one more was */
 	pthread_t reclaimer;
 	struct ulock control_lock; /* rank LOG */
 	uint64_t control_end;
@@ -221,6 +223,9 @@ int epoch_record_drop_locked(struct cow_store *st, struct epoch *e);
 int reclaim_start(struct cow_store *st);
 struct epoch *reclaim_next_locked(struct cow_store *st); /* to be settled next, or NULL */
 void reclaim_stop(struct cow_store *st);
+/* Wait until what was dropped so far is given back, but not beyond `until_ns` (monotonic), nor once somebody wants to close the
+ * gate. No lock held. Was there anything to wait for? */
+bool reclaim_wait(struct cow_store *st, uint64_t until_ns);
 void reclaim_trash(struct cow_store *st, bool alone);
 int reclaim_wipe(struct cow_store *st); /* no epoch lives: forget everything */
 /* Does any snapshot know a name of this inode that it has lost since, so that it must wait in the graveyard? */

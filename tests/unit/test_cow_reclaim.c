@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <sched.h>
+#include <semaphore.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include "cow/store_private.h"
@@ -521,5 +525,160 @@ Test(cow_reclaim, killed_between_settling_and_burying_it_is_buried_at_the_next_s
 	cow_epoch_settle(h.st);
 	cr_expect_eq(graves(), 1);
 	look_is(&h, newer, "kept", "kept");
+	assert_no_leaks();
+}
+/* ---- a full disk ---- */
+
+#define BIG ((size_t)2 << 20)
+
+/* A disk of 16 MiB that is this process's alone and ends with it. */
+static void on_a_small_disk(void)
+{
+	const char *tmp = getenv("TMPDIR");
+	char dir[PATH_MAX];
+
+	harness_done(&h);
+	snprintf(dir, sizeof(dir), "%s/small", tmp ? tmp : "/tmp");
+	cr_assert(mkdir(dir, 0700) == 0 || errno == EEXIST);
+	if (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) < 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("small", dir, "tmpfs", 0, "size=16m,mode=0700") < 0) {
+		cr_assert_eq(harness_init(&h, NULL), 0);
+		cr_skip_test("no tmpfs can be mounted");
+	}
+	cr_assert_eq(harness_init(&h, dir), 0);
+	cr_assert_eq(harness_open(&h), 0, "%s", h.why);
+	h.st->room_wait_ms = 60000;
+}
+
+static uint64_t free_bytes(void)
+{
+	struct statvfs vfs;
+
+	cr_assert_eq(fstatvfs(h.st->below_fd, &vfs), 0);
+	return (uint64_t)vfs.f_bavail * vfs.f_frsize;
+}
+
+/* Three snapshots, with one removed file each, and no byte left. */
+static void fill_disk(uint64_t epochs[3])
+{
+	CLEANUP(close_p) int fd = -1;
+	char name[8], block[4096] = "";
+
+	deed_create(&h, "db", "");
+	deed_fill(&h, "db", 0, C, 'd');
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		deed_create(&h, name, "");
+		deed_fill(&h, name, 0, BIG, 'a' + (int)i);
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		epochs[i] = deed_snapshot_of(&h, COW_CTX_NAS_ROLLBACK);
+		deed_unlink(&h, name);
+	}
+	cr_assert_eq(cow_index_flush(h.st->index), 0);
+	fd = openat(h.fd, "filler", O_CREAT | O_WRONLY, 0600);
+	while (write(fd, block, sizeof(block)) > 0)
+		;
+	while (write(fd, block, 1) > 0)
+		;
+	cr_assert_eq(errno, ENOSPC);
+	cr_assert_eq(free_bytes(), 0);
+}
+
+/* Settling itself needs room: what the snapshot held must come first. */
+Test(cow_reclaim, on_a_full_disk_a_dropped_snapshot_gives_back_what_it_held)
+{
+	uint64_t e[3];
+
+	on_a_small_disk();
+	fill_disk(e);
+	deed_drop(&h, e[0]);
+	cr_expect_geq(free_bytes(), BIG / 2);
+	cr_expect_eq(graves(), 2);
+	look_filled(&h, e[1], "f1", 0, BIG, 'b');
+	look_filled(&h, e[2], "f2", 0, BIG, 'c');
+	deed_reopen(&h);
+	look_filled(&h, e[1], "f1", 0, BIG, 'b');
+	look_filled(&h, e[2], "f2", 0, BIG, 'c');
+	assert_no_leaks();
+}
+
+/* F-9: one after the other, and none that need not. */
+Test(cow_reclaim, on_a_full_disk_a_change_costs_no_more_snapshots_than_make_room_for_it)
+{
+	uint64_t e[3];
+
+	on_a_small_disk();
+	fill_disk(e);
+	deed_fill(&h, "db", 0, C, 'D');
+	cr_expect_eq(harness_drops(&h), 1);
+	look_filled(&h, e[1], "db", 0, C, 'd');
+	look_filled(&h, e[1], "f1", 0, BIG, 'b');
+	look_filled(&h, e[2], "f2", 0, BIG, 'c');
+	assert_no_leaks();
+}
+
+static struct {
+	int full_fd; /* writes to it find no space, twice */
+	unsigned left;
+	pthread_t changer;
+	sem_t may_go;	     /* the reclaimer waits for it */
+	atomic_bool waiting; /* it does */
+	int hold;
+} crowded;
+
+static int keep_reclaimer_away(void *userdata, enum cow_file_op op, int fd, const char *path,
+			       size_t len)
+{
+	(void)userdata, (void)path, (void)len;
+	if (op == COW_OP_SYNC && !pthread_equal(pthread_self(), crowded.changer)) {
+		atomic_store(&crowded.waiting, true);
+		sem_wait(&crowded.may_go);
+		sem_post(&crowded.may_go);
+	}
+	if (op != COW_OP_WRITE || fd != crowded.full_fd || !crowded.left)
+		return 0;
+	crowded.left--;
+	return -ENOSPC;
+}
+
+static void *hold_meanwhile(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&crowded.waiting))
+		sched_yield();
+	crowded.hold = cow_gate_hold(h.st, 10000, 10000);
+	cow_gate_release(h.st);
+	sem_post(&crowded.may_go);
+	return NULL;
+}
+
+/* T-3: who waits for room inside the gate leaves when somebody wants to close it. */
+Test(cow_reclaim, a_change_that_waits_for_room_does_not_hold_up_a_hold)
+{
+	pthread_t holder;
+	struct epoch *e;
+
+	deed_create(&h, "f", "");
+	deed_fill(&h, "f", 0, C, 'a');
+	s[0] = deed_snapshot(&h);
+	s[1] = deed_snapshot(&h);
+	e = epoch_get(h.st, s[1]);
+	crowded.full_fd = e->dat_fd;
+	epoch_unref(e);
+	crowded.left = 2;
+	crowded.changer = pthread_self();
+	h.st->room_wait_ms = 60000;
+	cr_assert_eq(sem_init(&crowded.may_go, 0, 0), 0);
+	cow_file_set_hook(keep_reclaimer_away, NULL);
+	cr_assert_eq(pthread_create(&holder, NULL, hold_meanwhile, NULL), 0);
+	deed_fill(&h, "f", 0, C, 'b');
+	pthread_join(holder, NULL);
+	cow_file_set_hook(NULL, NULL);
+	cr_expect_eq(crowded.hold, 0, "%d", crowded.hold);
+	cr_expect_eq(harness_drops(&h), 1);
+	look_filled(&h, s[1], "f", 0, C, 'a');
 	assert_no_leaks();
 }
