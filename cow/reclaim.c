@@ -615,12 +615,16 @@ static void empty_trash(struct cow_store *st, bool alone)
 /* What a wipe moved aside. `alone`: nobody changes anything yet. Otherwise the gate is not held: it may take long. */
 void reclaim_trash(struct cow_store *st, bool alone)
 {
+	int trash, fresh;
+
 	if (!atomic_load(&st->trash_used))
 		return;
 	empty_trash(st, alone);
-	cow_file_unlinkat(st->grave_parent_fd, "trash", AT_REMOVEDIR);
-	cow_file_unlinkat(st->grave_parent_fd, "grave.new", AT_REMOVEDIR);
-	atomic_store(&st->trash_used, false);
+	trash = cow_file_unlinkat(st->grave_parent_fd, "trash", AT_REMOVEDIR);
+	fresh = cow_file_unlinkat(st->grave_parent_fd, "grave.new", AT_REMOVEDIR);
+	/* Else links of ours are left, which must not show; the next one that empties it tries again. */
+	if ((trash == 0 || trash == -ENOENT) && (fresh == 0 || fresh == -ENOENT))
+		atomic_store(&st->trash_used, false);
 }
 
 int reclaim_wipe(struct cow_store *st)
@@ -685,6 +689,7 @@ static void wipe_all(struct cow_store *st)
 	    0) /* go on: there is nothing left that a power cut could harm, but they might be listed again */
 		log_error("the end of snapshots may not be on disk: %s", strerror(-r));
 	r = 0;
+	reclaim_trash(st, false); /* left over: another takes its place now */
 	gate_exclusive(st);
 	ulock_lock(&st->epochs_lock);
 	if (!st->oldest) /* else a hold came first, and opened one */

@@ -215,8 +215,10 @@ static void on_a_file_system_of_many_xattrs(void)
 	int fd;
 
 	harness_done(&h);
-	if (harness_init(&h, "/dev/shm") < 0)
+	if (harness_init(&h, "/dev/shm") < 0) {
+		cr_assert_eq(harness_init(&h, NULL), 0);
 		cr_skip_test("no /dev/shm");
+	}
 	cr_assert_eq(harness_open(&h), 0, "%s", h.why);
 	deed_create(&h, "f", "text");
 	fd = openat(h.fd, "f", O_RDONLY);

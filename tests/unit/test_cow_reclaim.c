@@ -682,3 +682,40 @@ Test(cow_reclaim, a_change_that_waits_for_room_does_not_hold_up_a_hold)
 	look_filled(&h, s[1], "f", 0, C, 'a');
 	assert_no_leaks();
 }
+
+static int fail_in_trash(void *userdata, enum cow_file_op op, int fd, const char *path, size_t len)
+{
+	bool *failed = userdata;
+
+	(void)path, (void)len;
+	if (op != COW_OP_UNLINK || fd != h.st->trash_fd || *failed)
+		return 0;
+	*failed = true;
+	return -EIO;
+}
+
+/* I-10: a link that is ours does not show, also one that could not be taken away yet. */
+Test(cow_reclaim, what_stays_in_the_trash_is_no_link_of_the_user_s)
+{
+	bool failed = false;
+	uint64_t last, ino;
+	struct stat st;
+
+	deed_create(&h, "f", "text");
+	deed_link(&h, "f", "g");
+	ino = deed_ino(&h, "g");
+	last = deed_snapshot(&h);
+	deed_unlink(&h, "f");
+	cow_file_set_hook(fail_in_trash, &failed);
+	deed_drop(&h, last);
+	cow_file_set_hook(NULL, NULL);
+	cr_assert(failed);
+	cr_assert_eq(fstatat(h.fd, "g", &st, 0), 0);
+	cr_expect_eq(st.st_nlink, 2);
+	cr_expect_eq(cow_inode_extra_links(h.st, ino), 1);
+	deed_drop(&h, deed_snapshot(&h));
+	cr_assert_eq(fstatat(h.fd, "g", &st, 0), 0);
+	cr_expect_eq(st.st_nlink, 1);
+	cr_expect_eq(cow_inode_extra_links(h.st, ino), 0);
+	assert_no_leaks();
+}
