@@ -242,8 +242,9 @@ for round in 1 2 3; do
 	t_ok "round $round: unprotect takes the dead mount away" umbra unprotect "$dir"
 	t_diag "round $round: $(ls "$dir/.umbra" | grep -c '^revert$') marker, $(ls "$dir/.umbra/grave" | wc -l) in the graveyard"
 	t_ok "round $round: protect again" umbra protect "$dir"
-	# X-10: changes are turned away from the first moment, or it is over already.
-	out=$(touch "$dir/touched" 2>&1) || t_like "round $round: a change meanwhile" "$out" 'busy'
+	# X-10: changes are turned away from the first moment, or it is over already. Just after the mount the kernel may know
+	# no mode of the root yet, and throw away the first that it is told when the revert has it forget the root's attributes.
+	out=$(touch "$dir/touched" 2>&1) || t_like "round $round: a change meanwhile" "$out" 'busy|denied'
 	t_ok "round $round: it is continued until done" t_wait_for 120 is_reverted
 	rm -f "$dir/touched"
 	t_ok "round $round: revert what may not have begun" umbra revert -y many "$dir"
