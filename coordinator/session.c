@@ -6,6 +6,7 @@
 #include "coordinator/restore.h"
 #include "coordinator/revert.h"
 #include "coordinator/session_private.h"
+#include "cow/base/clock.h"
 #include "cow/base/log.h"
 
 #include <assert.h>
@@ -206,6 +207,9 @@ enum umbra_error coord_session_check(struct coord_session *s, enum coord_call ca
 		s->managing |= (table[i].needs & MANAGES) != 0;
 		return UMBRA_OK;
 	}
+	if (s->displaced) /* E-4: nothing was wrong with what it did */
+		return coord_fail(f, UMBRA_E_SNAPSHOT_SET_IN_PROGRESS,
+				  "a privileged requester took the creation slot, try again later");
 	return coord_fail(f, UMBRA_E_BAD_STATE, "%s is not possible now: the session is %s%s%s",
 			  coord_call_name(call), coord_session_state_name(s->state),
 			  why ? ", " : "", why ? why : "");
@@ -372,24 +376,50 @@ const char *coord_session_cancel(struct coord_session *s, struct coord_operation
 
 /* ---- the slot ---- */
 
-static void on_slot_idle(void *data)
+/* S-10 */
+static void lose_slot(struct coord_session *s, const char *why)
 {
-	struct coord_session *s = data;
 	struct coord_failure f;
 
-	log_warn(
-		"session %s (process %d) held the creation slot and said nothing: its snapshot set is given up",
-		s->id, (int)s->pid);
+	log_warn("session %s (process %d) held the creation slot and %s: its snapshot set is given "
+		 "up",
+		 s->id, (int)s->pid, why);
 	s->aborting = true;
 	s->abort_origin = ORIGIN_COORDINATOR;
-	coord_fail(&f, UMBRA_E_CANCELLED, "the requester was silent too long");
+	coord_fail(&f, UMBRA_E_CANCELLED, "the creation slot was taken away");
 	coord_set_abort(s->set, &f, s->party, ORIGIN_NONE); /* abort_rest() sends them */
+}
+
+static void on_slot_idle(void *data)
+{
+	lose_slot(data, "created nothing in time");
+}
+
+/* Whoever is not privileged must not keep it from all others by talking: for him T-9 has an end that no word moves. */
+static uint64_t idle_ms(const struct coord_session *s)
+{
+	uint64_t now = coord_timers_now(&s->core->timers), left = 0;
+
+	if (s->privileged)
+		return s->slot_idle_ms;
+	if (s->slot_end_ns > now)
+		left = (s->slot_end_ns - now) / CLOCK_NS_PER_MS;
+	return left < s->slot_idle_ms ? left : s->slot_idle_ms;
 }
 
 void coord_session_touch(struct coord_session *s)
 {
 	if (s->core->slot == s && !s->operation && !s->aborting && !s->releasing)
-		coord_timer_arm(&s->core->timers, &s->slot_idle, s->slot_idle_ms, on_slot_idle, s);
+		coord_timer_arm(&s->core->timers, &s->slot_idle, idle_ms(s), on_slot_idle, s);
+}
+
+/* The limit alone would not do: he could take it anew at once. So while he creates nothing, root gets it. */
+static void displace(struct coord_session *holder)
+{
+	if (holder->privileged || holder->operation || holder->aborting || holder->releasing)
+		return;
+	holder->displaced = true;
+	lose_slot(holder, "a privileged requester wants it");
 }
 
 static void give_slot_back(struct coord_session *s)
@@ -547,6 +577,8 @@ enum umbra_error coord_session_start_set(struct coord_session *s, struct coord_f
 
 	if (e != UMBRA_OK)
 		return e;
+	if (s->core->slot && s->privileged)
+		displace(s->core->slot);
 	if (s->core->slot) /* S-9: at once, no queue */
 		return coord_fail(f, UMBRA_E_SNAPSHOT_SET_IN_PROGRESS,
 				  "process %d is creating a snapshot set, try again later",
@@ -559,6 +591,8 @@ enum umbra_error coord_session_start_set(struct coord_session *s, struct coord_f
 		coord_party_set_id(s->party, s->set_id); /* W-11 */
 	s->core->slot = s;
 	s->slot_idle_ms = s->core->limits.slot_started_ms;
+	s->slot_end_ns = coord_timers_now(&s->core->timers) +
+			 s->core->limits.slot_ms * CLOCK_NS_PER_MS;
 	s->state = SESSION_SET_OPEN;
 	coord_session_touch(s);
 	return UMBRA_OK;

@@ -106,6 +106,8 @@ struct coord_session {
 	struct coord_set *set; /* owned; NULL before the start, and after `created` or removal */
 	struct coord_timer slot_idle; /* T-9 */
 	uint32_t slot_idle_ms;
+	uint64_t slot_end_ns; /* of one who is not privileged: the slot is his no longer (S-10) */
+	bool displaced;	      /* a privileged requester took it */
 	TAILQ_HEAD(coord_operation_list, coord_operation) operations; /* oldest first */
 	size_t noperations;
 	struct coord_operation *operation; /* the pending one, or NULL */
@@ -136,7 +138,8 @@ const char *coord_call_name(enum coord_call call);
 enum umbra_error coord_session_check(struct coord_session *s, enum coord_call call,
 				     struct coord_failure *f);
 
-/* The requester said something: T-9 starts anew. */
+/* The requester said something: T-9 starts anew, but for one who is not privileged only within `slot` from
+ * StartSnapshotSet on. */
 void coord_session_touch(struct coord_session *s);
 
 /* Does a live session have this set, so that its auto-release snapshots stay (N-7)? */

@@ -481,6 +481,113 @@ Test(coord_session, silent_requester_loses_the_slot)
 	assert_no_leaks();
 }
 
+/* A session of the owner of tree 0, who is nobody else (S-12). */
+static struct coord_session *owner_session(struct world *w, uid_t uid)
+{
+	struct coord_session *s = coord_session_new(&w->core, 43, uid, false);
+
+	cr_assert(s);
+	w->f[0].p->uid = uid;
+	MUST(coord_session_initialize(s, false, &f));
+	MUST(coord_session_set_context(s, "nas-rollback", false, false, &f));
+	return s;
+}
+
+/* S-10, T-9: words that bring nothing on do not keep the slot of others for ever. */
+Test(coord_session, who_talks_on_keeps_the_slot_only_if_privileged)
+{
+	static const struct {
+		bool privileged;
+		unsigned word_s;	    /* says something so often */
+		unsigned add_s;		    /* and adds a tree after so long; 0: never */
+		unsigned started_s, slot_s; /* T-9 */
+		unsigned lost_s;	    /* 0: not in three hours */
+	} rows[] = {
+		{ true, 60, 0, 180, 1800, 0 },	      { true, 60, 120, 180, 1800, 0 },
+		{ true, 400, 0, 180, 1800, 180 },     { false, 60, 0, 180, 1800, 1800 },
+		{ false, 60, 1740, 180, 1800, 1800 }, { false, 60, 120, 180, 1800, 1800 },
+		{ false, 400, 0, 180, 1800, 180 },    { false, 60, 0, 180, 600, 600 },
+		{ false, 700, 0, 900, 600, 600 },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct world *w = world_new();
+		struct coord_session *s;
+		unsigned t = 0;
+		const char *id;
+
+		fake_join(w, 0);
+		w->core.limits.slot_started_ms = rows[i].started_s * 1000;
+		w->core.limits.slot_ms = rows[i].slot_s * 1000;
+		s = rows[i].privileged ? world_session(w, "nas-rollback") : owner_session(w, 1000);
+		MUST(coord_session_start_set(s, &f));
+		while (s->state == SESSION_SET_OPEN && t < 3 * 3600) {
+			world_wait_ms(w, 1000);
+			t++;
+			if (s->state == SESSION_SET_OPEN && t % rows[i].word_s == 0)
+				coord_session_touch(s);
+			if (s->state == SESSION_SET_OPEN && t == rows[i].add_s)
+				MUST(coord_session_add(s, "/t0", NULL, NULL, &id, &f));
+		}
+		cr_expect_eq(s->state == SESSION_SET_OPEN ? 0 : t, rows[i].lost_s,
+			     "row %zu: lost after %u s", i, t);
+		if (rows[i].lost_s) {
+			cr_expect_eq(s->state, SESSION_ABORTED, "row %zu", i);
+			cr_expect_null(w->core.slot, "row %zu", i);
+		}
+		world_done(w);
+	}
+	assert_no_leaks();
+}
+
+/* S-9, S-10: a tree's owner who takes the slot again and again does not keep root from it. */
+Test(coord_session, a_privileged_requester_gets_the_slot_of_an_owner_who_does_not_create)
+{
+	struct world *w = world_new();
+	struct coord_session *owner, *other, *root, *late;
+
+	fake_join(w, 0);
+	owner = owner_session(w, 1000);
+	other = owner_session(w, 1000);
+	root = world_session(w, "nas-rollback");
+	late = world_session(w, "nas-rollback");
+	MUST(coord_session_start_set(owner, &f));
+	REFUSED(coord_session_start_set(other, &f), UMBRA_E_SNAPSHOT_SET_IN_PROGRESS);
+	cr_expect_eq(owner->state, SESSION_SET_OPEN);
+	MUST(coord_session_start_set(root, &f));
+	cr_expect_eq(w->core.slot, root);
+	cr_expect_eq(owner->state, SESSION_ABORTED);
+	/* It hears that a new try may succeed, not that it made a mistake (E-4). */
+	REFUSED(coord_session_add(owner, "/t0", NULL, NULL, &(const char *){ NULL }, &f),
+		UMBRA_E_SNAPSHOT_SET_IN_PROGRESS);
+	REFUSED(coord_session_start_set(late, &f), UMBRA_E_SNAPSHOT_SET_IN_PROGRESS);
+	REFUSED(coord_session_start_set(other, &f), UMBRA_E_SNAPSHOT_SET_IN_PROGRESS);
+	cr_expect_eq(w->core.slot, root);
+	world_done(w);
+	assert_no_leaks();
+}
+
+/* S-9 */
+Test(coord_session, a_set_that_an_owner_is_creating_is_finished)
+{
+	struct world *w = world_new();
+	struct coord_session *owner, *root;
+	const char *id;
+
+	fake_join(w, 0);
+	owner = owner_session(w, 1000);
+	root = world_session(w, "nas-rollback");
+	MUST(coord_session_start_set(owner, &f));
+	MUST(coord_session_add(owner, "/t0", NULL, NULL, &id, &f));
+	world_do(owner);
+	REFUSED(coord_session_start_set(root, &f), UMBRA_E_SNAPSHOT_SET_IN_PROGRESS);
+	world_pump(w);
+	cr_expect_eq(owner->state, SESSION_CREATED);
+	MUST(coord_session_start_set(root, &f));
+	world_done(w);
+	assert_no_leaks();
+}
+
 Test(coord_session, slot_timer_rests_while_an_operation_is_pending)
 {
 	struct world *w = world_new();
