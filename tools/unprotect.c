@@ -22,10 +22,11 @@
 #include "tools/path.h"
 #include "tools/print.h"
 
+#define ASK_MS 2000 /* a coordinator that is stopped keeps nobody from ending a protection */
 #define CLOSE_TIMEOUT_MS (10 * 60 * 1000)
 #define POLL_MS 200
 
-/* The daemon of a directory as the coordinator knows it; -1 when it knows none. */
+/* The daemon of a directory as the coordinator knows it; -1 when it knows none, or does not answer. */
 static pid_t ask_for_daemon(const char *dir)
 {
 	CLEANUP(umbra_close_p) struct umbra_client *c = NULL;
@@ -33,7 +34,7 @@ static pid_t ask_for_daemon(const char *dir)
 	const json_t *tree;
 	size_t i;
 
-	if (umbra_connect(NULL, &c) < 0 ||
+	if (umbra_connect_until(NULL, -1, clock_deadline_ms(ASK_MS), &c) < 0 ||
 	    umbra_call(c, "ListTrees", NULL, -1, &answer, NULL, NULL) < 0)
 		return -1;
 	json_array_foreach(json_object_get(answer, "trees"), i, tree) {

@@ -19,8 +19,13 @@
 
 #define INTERFACE "io.umbra."
 
+#define BACKLOG_PAUSE_MS                                                                           \
+	20 /* there is nothing to wait for: poll(2) says nothing of a full backlog */
+
 struct umbra_client {
 	int sock;
+	int cancel_fd;	      /* borrowed; -1: none */
+	uint64_t deadline_ns; /* of all waiting; CLOCK_NEVER: none */
 	struct umbra_wire *wire;
 	bool broken; /* no call can be matched with its answer any more */
 };
@@ -116,7 +121,48 @@ void umbra_close(struct umbra_client *c)
 }
 DEFINE_CLEANUP(umbra_close_p, struct umbra_client *, umbra_close)
 
+/* Wait until the cancel descriptor, perhaps the socket, or a time. Returns 0 the socket is ready; -EAGAIN the time is
+ * over; -ETIMEDOUT, -ECANCELED the client's own limits. */
+static int wait_for(struct umbra_client *c, short events, uint64_t deadline_ns)
+{
+	struct pollfd p[] = { { .fd = events ? c->sock : -1, .events = events },
+			      { .fd = c->cancel_fd, .events = POLLIN } };
+	bool last = c->deadline_ns < deadline_ns;
+	int n;
+
+	do
+		n = poll(p, 2, clock_left_ms(last ? c->deadline_ns : deadline_ns));
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (p[1].revents)
+		return -ECANCELED;
+	if (n == 0)
+		return last ? -ETIMEDOUT : -EAGAIN;
+	return 0;
+}
+
+/* Where the coordinator takes no more connections for now, a blocking connect(2) could not be called off. */
+static int connect_to(struct umbra_client *c, const struct sockaddr_un *addr)
+{
+	while (connect(c->sock, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
+		int r = -errno;
+
+		if (r == -EAGAIN)
+			r = wait_for(c, 0, clock_deadline_ms(BACKLOG_PAUSE_MS));
+		if (r != -EAGAIN && r != -EINTR)
+			return r;
+	}
+	return 0;
+}
+
 int umbra_connect(const char *path, struct umbra_client **ret)
+{
+	return umbra_connect_until(path, -1, CLOCK_NEVER, ret);
+}
+
+int umbra_connect_until(const char *path, int cancel_fd, uint64_t deadline_ns,
+			struct umbra_client **ret)
 {
 	CLEANUP(umbra_close_p) struct umbra_client *c = NULL;
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -132,15 +178,17 @@ int umbra_connect(const char *path, struct umbra_client **ret)
 	if (!c)
 		return -ENOMEM;
 	c->sock = -1;
+	c->cancel_fd = cancel_fd;
+	c->deadline_ns = deadline_ns;
 	c->wire = umbra_wire_new(UMBRA_WIRE_MAX_REPLY);
 	if (!c->wire)
 		return -ENOMEM;
-	c->sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	c->sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->sock < 0)
 		return -errno;
-	while (connect(c->sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		if (errno != EINTR)
-			return -errno;
+	r = connect_to(c, &addr);
+	if (r < 0)
+		return r;
 	*ret = TAKE(c);
 	return 0;
 }
@@ -148,6 +196,12 @@ int umbra_connect(const char *path, struct umbra_client **ret)
 int umbra_client_fd(const struct umbra_client *c)
 {
 	return c->sock;
+}
+
+void umbra_client_unlimit(struct umbra_client *c)
+{
+	c->cancel_fd = -1;
+	c->deadline_ns = CLOCK_NEVER;
 }
 
 /* ---- messages ---- */
@@ -172,25 +226,13 @@ static int broken(struct umbra_client *c, int r, struct umbra_failure *f)
 		snprintf(message, sizeof(message),
 			 "the coordinator's answer makes no sense: %.100s",
 			 umbra_wire_problem(c->wire));
+	else if (r == -ETIMEDOUT || r == -ECANCELED)
+		snprintf(message, sizeof(message), "the coordinator does not answer");
 	else
 		snprintf(message, sizeof(message), "connection to the coordinator lost: %s",
 			 err_text(r));
 	fail(f, "writer-infrastructure", message, true);
 	return r;
-}
-
-/* Wait for the socket. Returns 0, -EAGAIN when the time is over. */
-static int wait_for(struct umbra_client *c, short events, uint64_t deadline_ns)
-{
-	struct pollfd p = { .fd = c->sock, .events = events };
-	int n;
-
-	do
-		n = poll(&p, 1, clock_left_ms(deadline_ns));
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	return n == 0 ? -EAGAIN : 0;
 }
 
 static int send_all(struct umbra_client *c)

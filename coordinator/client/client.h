@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct umbra_client;
 
@@ -33,6 +34,16 @@ int umbra_socket_path(bool make_dir, char *ret_path, size_t size);
 /* Connect; path NULL: umbra_socket_path. Close-on-exec (D-10). Returns 0; -ENOENT, -ECONNREFUSED
  * none runs; -EACCES. */
 int umbra_connect(const char *path, struct umbra_client **ret);
+/**
+ * The same for who must not wait for ever: a coordinator that is stopped, or stuck, is there and does not answer.
+ * From now on whatever would wait - this call, sending, umbra_next - ends, and the connection is of no more use.
+ * @cancel_fd    -ECANCELED once it is readable; borrowed until umbra_close or umbra_client_unlimit; -1: none
+ * @deadline_ns  -ETIMEDOUT from then on, of clock_mono_ns(); CLOCK_NEVER: none
+ */
+int umbra_connect_until(const char *path, int cancel_fd, uint64_t deadline_ns,
+			struct umbra_client **ret);
+/* Both no longer. */
+void umbra_client_unlimit(struct umbra_client *c);
 void umbra_close(struct umbra_client *c);	   /* NULL is fine; ends the session */
 int umbra_client_fd(const struct umbra_client *c); /* borrowed, for poll */
 
@@ -46,7 +57,7 @@ int umbra_client_fd(const struct umbra_client *c); /* borrowed, for poll */
  * wanted
  * @failure  filled in on -EREMOTEIO and on a broken connection; may be NULL
  * Returns 0; -EREMOTEIO refused; -ECONNRESET the coordinator went away; -EPROTO not a message of
- * ours.
+ * ours; -ETIMEDOUT, -ECANCELED as umbra_connect_until.
  */
 int umbra_call(struct umbra_client *c, const char *method, json_t *params, int send_fd,
 	       json_t **ret, int *ret_fd, struct umbra_failure *failure);
