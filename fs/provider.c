@@ -64,6 +64,7 @@ struct fs_provider {
 	struct fs_revert *revert;
 	char *socket;
 	int wake_fd;  /* eventfd: something is in `out`, or stop */
+	int stop_fd;  /* eventfd, readable once `stop` is: no waiting for the coordinator then */
 	bool holding; /* connection thread only */
 	pthread_t conn_thread, slow_thread;
 };
@@ -132,11 +133,11 @@ static void to_slow(struct fs_provider *p, struct item *it)
 	ulock_unlock(&p->lock);
 }
 
-static void poke(struct fs_provider *p)
+static void poke(int event_fd)
 {
 	uint64_t one = 1;
 
-	if (write(p->wake_fd, &one, sizeof(one)) < 0)
+	if (write(event_fd, &one, sizeof(one)) < 0)
 		return; /* full means it will wake anyway */
 }
 
@@ -151,7 +152,7 @@ static void to_out(struct fs_provider *p, unsigned long session, struct item *it
 	ulock_unlock(&p->lock);
 	if (it)
 		item_free(it);
-	poke(p);
+	poke(p->wake_fd);
 }
 
 /* ---- answers ---- */
@@ -861,7 +862,7 @@ static void *conn_thread(void *arg)
 	while (!stopping(p)) {
 		struct umbra_client *c = NULL;
 
-		if (umbra_connect(p->socket, &c) == 0) {
+		if (umbra_connect_until(p->socket, p->stop_fd, CLOCK_NEVER, &c) == 0) {
 			if (register_tree(p, c) == 0) {
 				uint64_t since = clock_mono_ns();
 
@@ -933,14 +934,16 @@ struct fs_provider *fs_provider_start(struct fs *fs, const char *socket)
 	p->fs = fs;
 	p->socket = socket ? strdup(socket) : NULL;
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	p->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	p->serve = fs_serve_new(fs->store, fs->below_fd);
 	p->exposures = p->serve ? fs_exposures_new(fs, p->serve, socket) : NULL;
 	p->revert = fs_revert_new(fs, &hooks);
 	if (p->revert)
 		fs_revert_resume(p->revert);
-	if (p->wake_fd < 0 || !p->exposures || !p->revert || (socket && !p->socket) ||
-	    pthread_create(&p->slow_thread, NULL, slow_thread, p) != 0) {
+	if (p->wake_fd < 0 || p->stop_fd < 0 || !p->exposures || !p->revert ||
+	    (socket && !p->socket) || pthread_create(&p->slow_thread, NULL, slow_thread, p) != 0) {
 		close_p(&p->wake_fd);
+		close_p(&p->stop_fd);
 		fs_revert_free(p->revert);
 		fs_exposures_free(p->exposures);
 		fs_serve_free(p->serve);
@@ -964,7 +967,8 @@ bool fs_provider_stop(struct fs_provider *p)
 	p->stop = true;
 	pthread_cond_signal(&p->cond);
 	ulock_unlock(&p->lock);
-	poke(p);
+	poke(p->stop_fd);
+	poke(p->wake_fd);
 	fs_exposures_stop(p->exposures);
 	pthread_join(p->conn_thread, NULL);
 	pthread_join(p->slow_thread, NULL);
@@ -974,6 +978,7 @@ bool fs_provider_stop(struct fs_provider *p)
 	clear_locked(&p->slow);
 	clear_locked(&p->out);
 	close(p->wake_fd);
+	close(p->stop_fd);
 	pthread_cond_destroy(&p->cond);
 	ulock_done(&p->lock);
 	free(p->socket);

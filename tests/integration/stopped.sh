@@ -43,5 +43,36 @@ kill -CONT "$U_COORDINATOR_PID"
 t_end
 umbra unprotect -q "$dir" 2>/dev/null
 
+# What umbrafs says when it connects does not fit into the socket: it waits in the middle of it.
+t_begin "an umbrafs in the middle of a message to a stopped coordinator ends"
+t_run umbra protect -q "$dir"
+text=$(head -c 8000 /dev/zero | tr '\0' x)
+for i in $(seq 40); do
+	t_run umbra create -q --context nas-rollback --no-writers --label "s$i" --description "$text" "$dir"
+done
+daemon=$(u_daemon "$dir")
+t_run stop "$daemon"
+kill -KILL "$U_COORDINATOR_PID"
+wait "$U_COORDINATOR_PID" 2>/dev/null
+t_run u_coordinator
+t_run stop "$U_COORDINATOR_PID"
+before=$(connections)
+kill -CONT "$daemon"
+t_run t_wait_for 30 more_than "$before"
+t_run timeout 30 umbra unprotect -q "$dir"
+t_run t_wait_for 5 is_gone "$daemon"
+kill -CONT "$U_COORDINATOR_PID"
+t_end
+kill -KILL "$daemon" 2>/dev/null
+t_wait_for 5 is_gone "$daemon"
+
+t_begin "nothing was lost by that"
+t_run umbra protect -q "$dir"
+t_run t_wait_for 30 is_served
+t_run test "$(umbra list --json "$dir" | u_json "len(j['snapshots'])")" = 40
+t_run u_delete --for "$dir" --all
+t_end
+
+umbra unprotect -q "$dir"
 u_coordinator_stop
 u_end
