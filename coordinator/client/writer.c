@@ -177,6 +177,13 @@ int umbra_writer_new(const struct umbra_writer_options *options,
 		     const struct umbra_writer_handlers *handlers, void *data,
 		     struct umbra_writer **ret)
 {
+	return umbra_writer_new_until(options, handlers, data, -1, ret);
+}
+
+int umbra_writer_new_until(const struct umbra_writer_options *options,
+			   const struct umbra_writer_handlers *handlers, void *data, int cancel_fd,
+			   struct umbra_writer **ret)
+{
 	CLEANUP(writer_free_p) struct umbra_writer *w = NULL;
 	struct umbra_writer_options o;
 	struct umbra_writer_handlers h;
@@ -193,7 +200,7 @@ int umbra_writer_new(const struct umbra_writer_options *options,
 	w->data = data;
 	w->window_ms = o.window_ms ? o.window_ms : DEFAULT_WINDOW_MS;
 	w->poll_fd = w->timer_fd = w->stop_fd = -1;
-	r = umbra_connect(o.socket, &w->client);
+	r = umbra_connect_until(o.socket, cancel_fd, CLOCK_NEVER, &w->client);
 	if (r < 0)
 		return NEW_FAILED(r, "cannot reach the coordinator: %s", err_text(r));
 	r = open_wakeups(w);
@@ -201,6 +208,7 @@ int umbra_writer_new(const struct umbra_writer_options *options,
 		r = register_writer(w, &o);
 	if (r < 0)
 		return r;
+	umbra_client_unlimit(w->client);
 	*ret = TAKE(w);
 	return 0;
 }

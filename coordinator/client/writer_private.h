@@ -72,6 +72,12 @@ struct umbra_writer {
 	char error[512];
 };
 
+/* As umbra_writer_new, for who is told to stop by a descriptor: -ECANCELED once it is readable, -1: none. Borrowed for the
+ * call. A coordinator that is stopped is there and does not answer. */
+int umbra_writer_new_until(const struct umbra_writer_options *options,
+			   const struct umbra_writer_handlers *handlers, void *data, int cancel_fd,
+			   struct umbra_writer **ret);
+
 /* Tests only: time as they want it, in nanoseconds. */
 void umbra_writer_set_clock(struct umbra_writer *w, uint64_t (*now_ns)(void *), void *data);
 

@@ -39,9 +39,14 @@ static void read_trees(struct umbra_writer *w)
 	free(copy);
 }
 
-int umbra_writer_new(const struct umbra_writer_options *options,
-		     const struct umbra_writer_handlers *handlers, void *data,
-		     struct umbra_writer **ret)
+/* As in writer_private.h, which has another struct umbra_writer. */
+int umbra_writer_new_until(const struct umbra_writer_options *options,
+			   const struct umbra_writer_handlers *handlers, void *data, int cancel_fd,
+			   struct umbra_writer **ret);
+
+int umbra_writer_new_until(const struct umbra_writer_options *options,
+			   const struct umbra_writer_handlers *handlers, void *data, int cancel_fd,
+			   struct umbra_writer **ret)
 {
 	struct umbra_writer *w;
 

@@ -73,6 +73,38 @@ t_run test "$(umbra list --json "$dir" | u_json "len(j['snapshots'])")" = 40
 t_run u_delete --for "$dir" --all
 t_end
 
+# It blocks these signals, and reads them where it waits.
+for signal in TERM INT; do
+	t_begin "a writer that registers with a stopped coordinator ends at SIG$signal"
+	t_run stop "$U_COORDINATOR_PID"
+	before=$(connections)
+	umbra writer hook "$hooks" >"$T_TMP/writer.log" 2>&1 3>&- </dev/null &
+	pid=$!
+	U_PIDS="${U_PIDS-} $pid"
+	t_run t_wait_for 30 more_than "$before"
+	kill "-$signal" "$pid"
+	t_run t_wait_for 5 is_gone "$pid"
+	is_gone "$pid" || kill -KILL "$pid"
+	wait "$pid"
+	t_run test $? = 0
+	kill -CONT "$U_COORDINATOR_PID"
+	t_end
+done
+
+t_begin "a writer that waited for a stopped coordinator is registered when that goes on"
+t_run stop "$U_COORDINATOR_PID"
+before=$(connections)
+umbra writer hook "$hooks" >"$T_TMP/writer.log" 2>&1 3>&- </dev/null &
+pid=$!
+U_PIDS="${U_PIDS-} $pid"
+t_run t_wait_for 30 more_than "$before"
+kill -CONT "$U_COORDINATOR_PID"
+t_run t_wait_for 30 grep -q 'registered as' "$T_TMP/writer.log"
+kill -TERM "$pid"
+wait "$pid"
+t_run test $? = 0
+t_end
+
 umbra unprotect -q "$dir"
 u_coordinator_stop
 u_end

@@ -13,6 +13,7 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+#include "coordinator/client/writer_private.h"
 #include "cow/base/clock.h"
 #include "cow/base/err.h"
 
@@ -357,13 +358,13 @@ static int register_once(struct writer_program *p, const struct umbra_writer_han
 	};
 
 	writer_class_id(p->kind, class_id);
-	return umbra_writer_new(&o, handlers, data, ret);
+	return umbra_writer_new_until(&o, handlers, data, signal_fd, ret);
 }
 
 static bool worth_another_try(int r)
 {
 	return r == -ENOENT || r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE ||
-	       r == -EAGAIN;
+	       r == -EAGAIN || r == -ECANCELED; /* a signal, which need not mean stop */
 }
 
 /* Wait for a coordinator and register: *ret, or NULL when told to stop; else an exit status. */
@@ -378,6 +379,8 @@ static int register_with(struct writer_program *p, const struct umbra_writer_han
 		r = p->before_register ? p->before_register(p, data) : 0;
 		if (r != 0 && r != TOOL_AGAIN)
 			return r;
+		if (writer_stopping()) /* and what its children left in signal_fd is read */
+			break;
 		if (r == 0) {
 			r = register_once(p, handlers, data, ret);
 			if (r == 0)

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include "cow/base/clock.h"
 #include "cow/base/err.h"
 
 struct member {
@@ -39,6 +40,14 @@ static int add(struct members *m, pid_t pid, const char *what)
 	return 0;
 }
 
+/* A coordinator that is stopped must not keep a writer from stopping. What woke before is no reason. */
+static int reach_coordinator(struct umbra_client **ret)
+{
+	if (writer_stopping())
+		return -ECANCELED;
+	return umbra_connect_until(NULL, writer_signal_fd(), CLOCK_NEVER, ret);
+}
+
 /* Who has to go on while everything else is frozen. */
 static int who(struct members *m)
 {
@@ -50,7 +59,7 @@ static int who(struct members *m)
 
 	r = add(m, getpid(), "this writer program");
 	if (r == 0)
-		r = umbra_connect(NULL, &c);
+		r = reach_coordinator(&c);
 	if (r == 0)
 		r = umbra_call(c, "GetInfo", NULL, -1, &info, NULL, NULL);
 	if (r == 0)
@@ -142,7 +151,7 @@ int guard_check(const char *dir, const char *name, struct umbra_writer *w)
 	int fd, r;
 
 	r = who(&m);
-	if (r == -ENOENT || r == -ECONNREFUSED || r == -ECONNRESET)
+	if (r == -ENOENT || r == -ECONNREFUSED || r == -ECONNRESET || r == -ECANCELED)
 		return TOOL_AGAIN;
 	if (r == 0) {
 		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -14,7 +14,7 @@
  * @name  what is to be frozen, for the message
  * @w     to hand the failure to, or NULL
  * Returns 0; TOOL_FAILED, said: one is inside (invalid-argument), or it cannot be known; TOOL_AGAIN, not
- * said: no coordinator runs.
+ * said: no coordinator runs, or a signal came before it answered.
  */
 int guard_check(const char *dir, const char *name, struct umbra_writer *w);
 
