@@ -100,17 +100,23 @@ static enum kind kind_of(const char *name)
 }
 
 /* T-1: the window is the writer's own, at most the coordinator's, and began when Freeze was delivered: it
- * may have waited in the socket since. A coordinator that does not say until when it runs is older. */
+ * may have waited in the socket since. A coordinator that does not say until when it runs is older; one that says a
+ * time further away than the window is long has another CLOCK_MONOTONIC (time_namespaces(7)), of which we
+ * know nothing. */
 static uint64_t window_end_ns(const struct umbra_writer *w, const struct call *c)
 {
 	json_int_t ms = json_integer_value(json_object_get(c->arguments, "window_ms"));
 	json_int_t end = json_integer_value(json_object_get(c->arguments, "deadline_ns"));
-	uint64_t ours;
+	uint64_t ours, late_ns = 0;
 
 	if (ms <= 0 || ms > w->window_ms)
 		ms = w->window_ms;
 	ours = c->read_ns + (uint64_t)ms * CLOCK_NS_PER_MS;
-	return end > 0 && (uint64_t)end < ours ? (uint64_t)end : ours;
+	if (end <= 0 || (uint64_t)end >= ours)
+		return ours;
+	if ((uint64_t)end < c->read_ns)
+		late_ns = c->read_ns - (uint64_t)end;
+	return late_ns > (uint64_t)ms * CLOCK_NS_PER_MS ? ours : (uint64_t)end;
 }
 
 /* For the handler: rounded up, since 0 is none. */

@@ -713,6 +713,38 @@ Test(client_writer, freeze_that_waited_in_the_socket_past_its_window_freezes_not
 	end(&x);
 }
 
+/* T-1: a writer in a time namespace has another CLOCK_MONOTONIC than the coordinator, whose word then says nothing. */
+Test(client_writer, the_end_of_a_window_on_another_clock_is_not_believed)
+{
+	static const struct {
+		json_int_t end_ms; /* of the window, from now on; it is 1000 ms for both */
+		const char *answer;
+		int left_ms;
+	} rows[] = {
+		{ -3600000, "ok", 1000 },
+		{ -1001, "ok", 1000 },
+		{ -1000, "fail timeout window-over", -1 },
+		{ -1, "fail timeout window-over", -1 },
+		{ 1, "ok", 1 },
+		{ 1000, "ok", 1000 },
+		{ 1001, "ok", 1000 },
+		{ 3600000, "ok", 1000 },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct world x;
+
+		begin(&x);
+		pass_ms(&x, 7200000);
+		prepare(&x, "s1");
+		serve_args(&x, "freeze", "s1",
+			   window(1000, x.now_ns + (uint64_t)rows[i].end_ms * CLOCK_NS_PER_MS),
+			   rows[i].answer);
+		cr_expect_eq(umbra_writer_timeout_ms(x.w), rows[i].left_ms, "row %zu", i);
+		end(&x);
+	}
+}
+
 static void expect_rest(struct world *x, const struct umbra_writer_event *e)
 {
 	if (strcmp(e->name, "freeze") == 0)
