@@ -201,6 +201,15 @@ static const char *error_name(int r)
 	}
 }
 
+/* It may name files, whose names are any bytes. NULL: out of memory. */
+static json_t *text_json(const char *text)
+{
+	json_t *s = json_string(text);
+	char quoted[2 * LOG_QUOTE_SIZE];
+
+	return s ? s : json_string(log_quote(quoted, sizeof(quoted), text));
+}
+
 static struct item *make_answer(struct fs_provider *p, const char *call, json_int_t serial, int r,
 				struct answer *a)
 {
@@ -215,9 +224,9 @@ static struct item *make_answer(struct fs_provider *p, const char *call, json_in
 				    json_string(a->error ? a->error : error_name(r)));
 		json_object_set_new(params, "errno", json_integer(r));
 		json_object_set_new(params, "message",
-				    json_string(a->text	      ? a->text
-						: *a->message ? a->message
-							      : text));
+				    text_json(a->text	    ? a->text
+					      : *a->message ? a->message
+							    : text));
 	}
 	if (params && r >= 0)
 		json_object_set(params, "result", a->result);
@@ -529,9 +538,7 @@ static void revert_text(int r, const struct cow_revert_info *info, char *text, s
 			 "the snapshot is not persistent: only a tree's persistent "
 			 "snapshots can be reverted to");
 	else if (r == -EBUSY)
-		snprintf(text, size,
-			 "files of the tree are open, a newer snapshot is in use (close them, or "
-			 "use force), or something is mounted in the tree (unmount that first)");
+		snprintf(text, size, "%s", info->why);
 	else if (r == -EINPROGRESS)
 		snprintf(text, size, "another revert of the tree is not finished");
 }

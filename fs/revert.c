@@ -40,12 +40,20 @@ struct fs_revert {
 	pthread_t thread;
 	uint64_t epoch; /* these are the thread's */
 	bool force;
+	char busy[COW_REVERT_WHY_MAX]; /* why -EBUSY; "": the store's own reason */
 	void (*done)(void *userdata, int r, const struct cow_revert_info *info);
 	void *userdata;
 	struct fs_node *parent; /* of the name that goes just now */
 	bool stays;		/* it did not go */
 	struct fs_loss loss;
 };
+
+static int files_open(struct fs_revert *rv)
+{
+	snprintf(rv->busy, sizeof(rv->busy),
+		 "files or directories of the tree are open (close them, or use force)");
+	return -EBUSY;
+}
 
 /* ---- what the store tells ---- */
 
@@ -55,7 +63,7 @@ static int on_may_begin(void *userdata)
 {
 	struct fs_revert *rv = userdata;
 
-	return !rv->force && fs_handles_live(rv->fs) ? -EBUSY : 0;
+	return !rv->force && fs_handles_live(rv->fs) ? files_open(rv) : 0;
 }
 
 static void on_begun(void *userdata)
@@ -181,7 +189,7 @@ static int wait_for_closed(struct fs_revert *rv)
 {
 	for (unsigned i = 0; !rv->force && fs_handles_live(rv->fs); i++) {
 		if (i == OPEN_TRIES)
-			return -EBUSY;
+			return files_open(rv);
 		if (stopping(rv))
 			return -ECANCELED;
 		usleep(OPEN_PAUSE_US);
@@ -191,16 +199,19 @@ static int wait_for_closed(struct fs_revert *rv)
 
 /* Whoever forgets a directory's name detaches what is mounted on it, and what lies below would seem to be empty: a mount in
  * the tree is no part of the snapshot and none of ours to end. */
-static int check_mounts(const struct fs *fs)
+static int check_mounts(struct fs_revert *rv)
 {
 	CLEANUP(mounts_done) struct mounts mounts = { 0 };
 	int r = mounts_read(&mounts);
 
 	for (size_t i = 0; r == 0 && i < mounts.count; i++) {
-		const char *below = path_below(fs->path, mounts.list[i].point);
+		const char *below = path_below(rv->fs->path, mounts.list[i].point);
 
-		if (below && *below)
-			r = -EBUSY;
+		if (!below || !*below)
+			continue;
+		snprintf(rv->busy, sizeof(rv->busy),
+			 "something is mounted in the tree at %s (unmount it first)", below);
+		r = -EBUSY;
 	}
 	return r;
 }
@@ -258,8 +269,10 @@ static void *revert_thread(void *arg)
 		.userdata = rv,
 	};
 	struct cow_revert_info info;
-	int r = check_mounts(rv->fs);
+	int r;
 
+	rv->busy[0] = '\0';
+	r = check_mounts(rv);
 	if (r == 0)
 		r = wait_for_closed(rv);
 	if (r == 0)
@@ -267,6 +280,11 @@ static void *revert_thread(void *arg)
 	if (r == 0)
 		r = cow_revert(rv->fs->store, rv->epoch, rv->force, &hooks);
 	cow_revert_get(rv->fs->store, &info);
+	if (r == -EBUSY && info.state != COW_REVERT_STOPPED)
+		snprintf(info.why, sizeof(info.why), "%s",
+			 *rv->busy ? rv->busy
+				   : "a newer snapshot is in use, or being made (umount or "
+				     "unexpose it, or use force)");
 	say(&info, rv->epoch, r);
 	if (rv->begun && rv->hooks.changed) /* ours alone to set */
 		rv->hooks.changed(rv->hooks.userdata);

@@ -30,8 +30,8 @@ void fs_revert_free(struct fs_revert *rv);
 /**
  * Begin, or go on with one that stopped.
  * @force  also while files are open; these go on and see what there is then
- * @done   called once, by the thread: the result of cow_revert, and what it says of itself. -EBUSY: files are open, or a
- *	   newer snapshot is in use
+ * @done   called once, by the thread: the result of cow_revert, and what it says of itself. -EBUSY: files are open, a
+ *	   newer snapshot is in use or something is mounted in the tree; `why` says which of them
  * Returns 0; -EINPROGRESS one is running: then nobody is called.
  */
 int fs_revert_start(struct fs_revert *rv, uint64_t epoch, bool force,

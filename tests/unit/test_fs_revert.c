@@ -74,10 +74,12 @@ static void teardown(void)
 
 TestSuite(fs_revert, .init = setup, .fini = teardown, .timeout = 120);
 
+static struct cow_revert_info why;
+
 static void on_done(void *userdata, int r, const struct cow_revert_info *info)
 {
 	(void)userdata;
-	(void)info;
+	why = *info;
 	result = r;
 	sem_post(&over);
 }
@@ -109,6 +111,8 @@ Test(fs_revert, a_newer_snapshot_that_the_side_above_has_in_use_refuses_it)
 
 	in_use = newer;
 	cr_assert_eq(revert(false), -EBUSY);
+	cr_expect(strstr(why.why, "a newer snapshot is in use"), "%s", why.why);
+	cr_expect(!strstr(why.why, "are open"), "%s", why.why);
 	cr_assert(live_is("after!"));
 	cr_assert_eq(cow_view_open(h.st, newer, false, &v), 0, "nothing was dropped");
 	cow_view_close(v);
@@ -150,6 +154,8 @@ Test(fs_revert, what_is_opened_before_changes_are_turned_away_refuses_it)
 
 	cow_file_set_hook(open_one, NULL);
 	cr_assert_eq(revert(false), -EBUSY);
+	cr_expect(strstr(why.why, "are open"), "%s", why.why);
+	cr_expect(!strstr(why.why, "newer snapshot"), "%s", why.why);
 	cow_file_set_hook(NULL, NULL);
 	cr_assert(opened);
 	cr_assert(live_is("after!"));
