@@ -63,6 +63,16 @@ bool reclaim_has_names(struct cow_store *st, uint64_t target)
 	return cow_index_get_ge(st->index, key, len, len, NULL, NULL, NULL) != -ENOENT;
 }
 
+/* This moves the inode's change time: after the session's end that would pass for a change which nobody watched. The link
+ * costs nothing meanwhile, and goes with the last snapshot. */
+static void unlink_ours(struct cow_store *st, int dir_fd, const char *name)
+{
+	ulock_lock(&st->end_lock);
+	if (dir_fd != st->grave_fd || !atomic_load(&st->end_ns))
+		cow_file_unlinkat(dir_fd, name, 0);
+	ulock_unlock(&st->end_lock);
+}
+
 /* An inode that still has live names loses our link: that shows in its ctime, so save it for newer snapshots first. */
 static void bury_linked(struct cow_store *st, int dir_fd, const char *name, uint64_t ino)
 {
@@ -74,7 +84,7 @@ static void bury_linked(struct cow_store *st, int dir_fd, const char *name, uint
 	while (r == 1)
 		r = preserve_settle(st, preserve_attr(st, ci, fd));
 	if (r == 0 && (dir_fd != st->grave_fd || !reclaim_has_names(st, ino)))
-		cow_file_unlinkat(dir_fd, name, 0);
+		unlink_ours(st, dir_fd, name);
 	gate_exclusive_end(st);
 	cow_inode_put(st, ci);
 }

@@ -866,10 +866,10 @@ static int64_t time_between_changes(void)
 
 void cow_store_unwatched(struct cow_store *st)
 {
-	int64_t none = 0;
-
+	ulock_lock(&st->end_lock);
 	if (!atomic_load(&st->end_ns))
-		atomic_compare_exchange_strong(&st->end_ns, &none, time_between_changes());
+		atomic_store(&st->end_ns, time_between_changes());
+	ulock_unlock(&st->end_lock);
 }
 
 static int session_record(struct cow_store *st, bool end)
@@ -925,6 +925,7 @@ static void store_free(struct cow_store *st)
 	ulock_done(&st->loc_lock);
 	ulock_done(&st->dirs_lock);
 	ulock_done(&st->revert_lock);
+	ulock_done(&st->end_lock);
 	pthread_cond_destroy(&st->epochs_changed);
 	free(st);
 }
@@ -949,6 +950,7 @@ static struct cow_store *store_new(const struct cow_options *opt)
 	ulock_init(&st->loc_lock, RANK_LOC);
 	ulock_init(&st->dirs_lock, RANK_CACHE);
 	ulock_init(&st->revert_lock, RANK_LEAF);
+	ulock_init(&st->end_lock, RANK_LEAF);
 	for (unsigned i = 0; i < VIEW_DIRS; i++)
 		st->dirs[i].fd = -1;
 	st->below_fd = fcntl(opt->below_fd, F_DUPFD_CLOEXEC, 3);

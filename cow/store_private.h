@@ -116,7 +116,8 @@ struct cow_store {
 	bool copied; /* the format file is that of another directory: this one and its store are a copy */
 	char tree_id[COW_UUID_LEN + 1];
 	char boot_id[COW_UUID_LEN + 1];
-	_Atomic int64_t end_ns; /* when this session ended; 0: not yet. Orders nothing */
+	struct ulock end_lock;	/* rank LEAF; held to end the session, and for changes of ours that must come before */
+	_Atomic int64_t end_ns; /* when it ended; 0: not yet */
 
 	struct gate gate;
 	_Atomic(struct epoch *)
