@@ -26,6 +26,7 @@ refused() {
 	t_like "$name: why" "$out" "$regex"
 }
 
+t_ok "a coordinator starts" u_coordinator
 t_ok "protect" umbra protect "$dir"
 
 # ---- links in the snapshot
