@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 
 struct fs_mountwatch {
 	FILE *table;
+	const char *path; /* borrowed */
 	int stop_fd;
 	int id; /* both may be given again, but not to one mount while this one lives on somewhere */
 	unsigned major, minor;
@@ -56,13 +58,26 @@ static int look_for(FILE *table, int id, unsigned *ret_major, unsigned *ret_mino
 	return ferror(table) ? -EIO : 0;
 }
 
+/* To take a mount for gone that is there would end a protection: before Linux 5.8 a table that changes while it is read can
+ * lack a line, and memory may be short. So the path is asked, too; what lies there may be another mount, the table not. */
+static bool is_gone(struct fs_mountwatch *w)
+{
+	unsigned major, minor;
+
+	for (unsigned i = 0; i < 3; i++) {
+		int r = look_for(w->table, w->id, &major, &minor);
+
+		if (r != 0)
+			return r > 0 && (major != w->major || minor != w->minor);
+	}
+	return mount_id(w->path) != w->id;
+}
+
 static void *watch(void *arg)
 {
 	struct fs_mountwatch *w = arg;
 	struct pollfd p[2] = { { .fd = fileno(w->table), .events = POLLPRI },
 			       { .fd = w->stop_fd, .events = POLLIN } };
-	unsigned major, minor;
-	int r;
 
 	for (;;) {
 		/* Each poll tells of what came since the one before, the first since the table was opened. */
@@ -70,8 +85,7 @@ static void *watch(void *arg)
 			return NULL;
 		if (p[1].revents)
 			return NULL;
-		r = look_for(w->table, w->id, &major, &minor);
-		if (r == 0 || (r > 0 && (major != w->major || minor != w->minor)))
+		if (is_gone(w))
 			break;
 	}
 	w->gone(w->userdata);
@@ -93,6 +107,7 @@ struct fs_mountwatch *fs_mountwatch_start(const char *path, void (*gone)(void *u
 
 	if (!w)
 		return NULL;
+	w->path = path;
 	w->gone = gone;
 	w->userdata = userdata;
 	w->stop_fd = eventfd(0, EFD_CLOEXEC);

@@ -8,7 +8,7 @@
 
 struct fs_mountwatch;
 
-/* Watch the uppermost mount at `path`, which need not serve yet. `gone` is called once, from the thread.
+/* Watch the uppermost mount at `path` (borrowed until the stop), which need not serve yet. `gone` is called once, from the thread.
  * Returns NULL when it cannot be watched. */
 struct fs_mountwatch *fs_mountwatch_start(const char *path, void (*gone)(void *userdata),
 					  void *userdata);
