@@ -545,6 +545,7 @@ Test(cow_revert, a_start_goes_on_only_with_what_was_cut_off)
 		struct cow_revert_info info;
 
 		change(m, 5);
+		cow_epoch_settle(m->h.st); /* its thread syncs, too */
 		fault_fail_nth(FAULT_OP(COW_OP_SYNC) | FAULT_OP(COW_OP_RENAME), n, -EIO);
 		r = revert(m, epoch);
 		fault_reset();
